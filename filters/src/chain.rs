@@ -1,0 +1,335 @@
+//! The ordered filters of one direction and route, compiled so that each phase calls only who takes part in it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use pingora_http::ResponseHeader;
+
+use crate::exchange::Exchange;
+use crate::failure::{Failure, Refusal};
+use crate::filter::{Attempt, AttemptResult, Filter, Phases, Step, Turn, Verdict, Waiting};
+use crate::outcome::Outcome;
+use crate::response::Response;
+
+/// A filter and what it is called.
+#[derive(Clone)]
+pub struct Link {
+    /// The plugin's name, for the ledger.
+    pub plugin: &'static str,
+    /// The filter.
+    pub filter: Arc<dyn Filter>,
+}
+
+/// Where the way in led.
+pub enum Way {
+    /// Through: the engine carries the plan out.
+    Through,
+    /// A filter answered.
+    Answer(Response),
+    /// A filter waits. Hand what the future gives to [`Chain::resume`].
+    Wait(Waiting),
+}
+
+/// Filters in order. Requests run down it, responses back up.
+#[derive(Default)]
+pub struct Chain {
+    links: Box<[Link]>,
+    request: Box<[usize]>,
+    request_body: Box<[usize]>,
+    attempt: Box<[usize]>,
+    response: Box<[usize]>,
+    response_body: Box<[usize]>,
+    complete: Box<[usize]>,
+}
+
+impl Chain {
+    /// Compiles a chain from its filters, first to last.
+    pub fn new(links: Vec<Link>) -> Self {
+        let taking_part = |phase: Phases| -> Box<[usize]> {
+            links
+                .iter()
+                .enumerate()
+                .filter(|(_, link)| link.filter.phases().contains(phase))
+                .map(|(position, _)| position)
+                .collect()
+        };
+        let backwards = |phase: Phases| -> Box<[usize]> {
+            let mut positions = taking_part(phase);
+            positions.reverse();
+            positions
+        };
+        Self {
+            request: taking_part(Phases::REQUEST),
+            request_body: taking_part(Phases::REQUEST_BODY),
+            attempt: taking_part(Phases::ATTEMPT),
+            response: backwards(Phases::RESPONSE),
+            response_body: backwards(Phases::RESPONSE_BODY),
+            complete: taking_part(Phases::COMPLETE),
+            links: links.into(),
+        }
+    }
+
+    /// The filters, first to last.
+    pub fn links(&self) -> &[Link] {
+        &self.links
+    }
+
+    /// Whether any filter looks at request bodies.
+    pub fn reads_request_body(&self) -> bool {
+        !self.request_body.is_empty()
+    }
+
+    /// Whether any filter looks at response bodies.
+    pub fn reads_response_body(&self) -> bool {
+        !self.response_body.is_empty()
+    }
+
+    fn at(&self, exchange: &mut Exchange, position: usize) -> Option<&Link> {
+        exchange.position = position;
+        self.links.get(position)
+    }
+
+    /// The way in.
+    pub fn request(&self, exchange: &mut Exchange) -> Way {
+        self.request_from(exchange, 0)
+    }
+
+    /// Goes on after a wait, with what came of it.
+    pub fn resume(&self, exchange: &mut Exchange, step: Step) -> Way {
+        let position = exchange.position;
+        match self.taken(exchange, position, step) {
+            Some(way) => way,
+            None => self.request_from(exchange, position + 1),
+        }
+    }
+
+    fn request_from(&self, exchange: &mut Exchange, from: usize) -> Way {
+        for &position in self.request.iter().filter(|&&position| position >= from) {
+            let Some(link) = self.at(exchange, position) else { continue };
+            exchange.entered = position + 1;
+            let step = link.filter.request(exchange);
+            if let Some(way) = self.taken(exchange, position, step) {
+                return way;
+            }
+        }
+        exchange.entered = self.links.len();
+        exchange.turned = self.links.len();
+        Way::Through
+    }
+
+    /// Where a step leads, unless on to the next filter.
+    fn taken(&self, exchange: &mut Exchange, position: usize, step: Step) -> Option<Way> {
+        let response = match step {
+            Step::Continue => return None,
+            Step::Wait(waiting) => {
+                // A filter before the one that waits must still see an error that ends the wait.
+                exchange.turned = position;
+                exchange.position = position;
+                return Some(Way::Wait(waiting));
+            }
+            Step::Respond(response) => response,
+            Step::Refuse(refusal) => self.refused(exchange, position, refusal),
+        };
+        exchange.turned = position;
+        Some(Way::Answer(response))
+    }
+
+    fn refused(&self, exchange: &mut Exchange, position: usize, refusal: Refusal) -> Response {
+        if let Some(link) = self.links.get(position) {
+            exchange.ledger.enter(link.plugin, refusal.reason);
+        }
+        refusal.render(exchange)
+    }
+
+    /// A piece of the request body on its way to the app. A refusal is in the ledger already.
+    pub fn request_body(&self, exchange: &mut Exchange, chunk: &mut Option<Bytes>, end: bool) -> Result<(), Refusal> {
+        for &position in &self.request_body {
+            let Some(link) = self.at(exchange, position) else { continue };
+            if let Err(refusal) = link.filter.request_body(exchange, chunk, end) {
+                exchange.ledger.enter(link.plugin, refusal.reason);
+                // The answer passes those before the filter that refused.
+                exchange.turned = position;
+                return Err(refusal);
+            }
+        }
+        Ok(())
+    }
+
+    /// Before a try. Waiting and answering work as on the way in.
+    pub fn attempt(&self, exchange: &mut Exchange, attempt: &mut Attempt) -> Way {
+        for &position in &self.attempt {
+            let Some(link) = self.at(exchange, position) else { continue };
+            let step = link.filter.attempt(exchange, attempt);
+            if let Some(way) = self.taken(exchange, position, step) {
+                return way;
+            }
+        }
+        Way::Through
+    }
+
+    /// After a try.
+    pub fn attempt_done(&self, exchange: &mut Exchange, attempt: &Attempt, result: AttemptResult) -> Verdict {
+        for &position in self.attempt.iter().rev() {
+            let Some(link) = self.at(exchange, position) else { continue };
+            match link.filter.attempt_done(exchange, attempt, result) {
+                Verdict::Keep => {}
+                verdict => return verdict,
+            }
+        }
+        Verdict::Keep
+    }
+
+    /// The way out of a response head. A replacement is seen by the filters before the one that made it.
+    pub fn response(&self, exchange: &mut Exchange, head: &mut Box<ResponseHeader>) -> Option<Response> {
+        let mut replacement: Option<Response> = None;
+        for &position in self.response.iter() {
+            if position >= exchange.turned {
+                continue;
+            }
+            let Some(link) = self.at(exchange, position) else { continue };
+            let current = replacement.as_mut().map_or(&mut *head, |response| &mut response.head);
+            if let Turn::Replace(response) = link.filter.response(exchange, current) {
+                replacement = Some(response);
+                // The replacement's body has not passed the filters after this one, and must not.
+                exchange.turned = position;
+            }
+        }
+        replacement
+    }
+
+    /// A piece of the response body on its way to the client.
+    pub fn response_body(&self, exchange: &mut Exchange, chunk: &mut Option<Bytes>, end: bool) -> Result<(), Failure> {
+        for &position in self.response_body.iter() {
+            if position >= exchange.turned {
+                continue;
+            }
+            let Some(link) = self.at(exchange, position) else { continue };
+            link.filter.response_body(exchange, chunk, end)?;
+        }
+        Ok(())
+    }
+
+    /// The exchange is over. Every filter that was entered hears of it, once.
+    pub fn complete(&self, exchange: &mut Exchange, outcome: &Outcome) {
+        for &position in &self.complete {
+            if position >= exchange.entered {
+                break;
+            }
+            let Some(link) = self.at(exchange, position) else { continue };
+            link.filter.complete(exchange, outcome);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use http::StatusCode;
+
+    use super::*;
+    use crate::testing;
+
+    type Log = Arc<Mutex<Vec<String>>>;
+
+    struct Probe {
+        name: &'static str,
+        log: Log,
+        refuse: bool,
+        wait: bool,
+    }
+
+    impl Filter for Probe {
+        fn phases(&self) -> Phases {
+            Phases::REQUEST | Phases::RESPONSE | Phases::RESPONSE_BODY | Phases::COMPLETE
+        }
+        fn request(&self, exchange: &mut Exchange) -> Step {
+            self.log.lock().unwrap().push(format!("request {}", self.name));
+            exchange.set_state(self.name);
+            if self.refuse {
+                return Step::Refuse(Refusal::denied(StatusCode::FORBIDDEN, "no", "no"));
+            }
+            if self.wait {
+                let resume: crate::Resume = Box::new(|_| Step::Continue);
+                return Step::Wait(Box::pin(async { resume }));
+            }
+            Step::Continue
+        }
+        fn response(&self, exchange: &mut Exchange, _: &mut ResponseHeader) -> Turn {
+            assert_eq!(exchange.state::<&str>(), Some(&mut { self.name }));
+            self.log.lock().unwrap().push(format!("response {}", self.name));
+            Turn::Keep
+        }
+        fn response_body(&self, _: &mut Exchange, _: &mut Option<Bytes>, _: bool) -> Result<(), Failure> {
+            self.log.lock().unwrap().push(format!("body {}", self.name));
+            Ok(())
+        }
+        fn complete(&self, _: &mut Exchange, _: &Outcome) {
+            self.log.lock().unwrap().push(format!("complete {}", self.name));
+        }
+    }
+
+    fn chain(log: &Log, refuse: Option<&'static str>, wait: Option<&'static str>) -> Chain {
+        Chain::new(
+            ["a", "b", "c"]
+                .into_iter()
+                .map(|name| Link {
+                    plugin: name,
+                    filter: Arc::new(Probe {
+                        name,
+                        log: log.clone(),
+                        refuse: refuse == Some(name),
+                        wait: wait == Some(name),
+                    }),
+                })
+                .collect(),
+        )
+    }
+
+    fn run(chain: &Chain, log: &Log) -> Vec<String> {
+        let mut exchange = testing::exchange("GET", "/");
+        let mut way = chain.request(&mut exchange);
+        while let Way::Wait(waiting) = way {
+            let resume = futures_util::FutureExt::now_or_never(waiting).unwrap();
+            let step = resume(&mut exchange);
+            way = chain.resume(&mut exchange, step);
+        }
+        let mut head = match way {
+            Way::Answer(response) => response.head,
+            _ => Box::new(ResponseHeader::build(200, None).unwrap()),
+        };
+        chain.response(&mut exchange, &mut head);
+        chain.response_body(&mut exchange, &mut None, true).unwrap();
+        chain.complete(&mut exchange, &testing::outcome(200));
+        std::mem::take(&mut *log.lock().unwrap())
+    }
+
+    #[test]
+    fn requests_run_down_and_responses_back_up() {
+        let log = Log::default();
+        assert_eq!(
+            run(&chain(&log, None, None), &log),
+            [
+                "request a", "request b", "request c", "response c", "response b", "response a", "body c", "body b",
+                "body a", "complete a", "complete b", "complete c"
+            ]
+        );
+    }
+
+    #[test]
+    fn an_answer_passes_only_the_filters_before_it() {
+        let log = Log::default();
+        assert_eq!(
+            run(&chain(&log, Some("b"), None), &log),
+            ["request a", "request b", "response a", "body a", "complete a", "complete b"]
+        );
+    }
+
+    #[test]
+    fn a_wait_goes_on_where_it_left_off() {
+        let log = Log::default();
+        let story = run(&chain(&log, None, Some("b")), &log);
+        assert_eq!(story[..3], ["request a", "request b", "request c"]);
+        assert_eq!(story.len(), 12);
+    }
+}

@@ -1,0 +1,148 @@
+//! What a plugin is given when its filter is built, once per route and snapshot.
+
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use opentelemetry_sdk::trace::SpanData;
+
+use crate::exchange::{Direction, Route};
+
+/// Takes finished spans. Must not block: a slow or dead collector costs requests nothing.
+pub trait SpanSink: Send + Sync {
+    /// Queues a span, or drops and counts it.
+    fn emit(&self, span: Box<SpanData>);
+    /// Whether spans go anywhere. A filter builds none for a sink that discards them.
+    fn is_active(&self) -> bool {
+        true
+    }
+}
+
+/// Takes access-log lines. Must not block.
+pub trait LineSink: Send + Sync {
+    /// Queues a line that ends in a newline, or drops and counts it.
+    fn line(&self, line: Vec<u8>);
+}
+
+/// Drops every span.
+pub struct DiscardSpans;
+impl SpanSink for DiscardSpans {
+    fn emit(&self, _: Box<SpanData>) {}
+    fn is_active(&self) -> bool {
+        false
+    }
+}
+
+/// Drops every line.
+pub struct DiscardLines;
+impl LineSink for DiscardLines {
+    fn line(&self, _: Vec<u8>) {}
+}
+
+/// State that outlives a snapshot, found by direction, filter name and type: what a reload must not forget, and what
+/// the routes of one filter share.
+#[derive(Clone, Default)]
+pub struct SharedState(Arc<Mutex<HashMap<StateKey, Arc<dyn Any + Send + Sync>>>>);
+type StateKey = (Direction, String, TypeId);
+
+/// Metric families by name. A family is registered once and asked for by every route and snapshot.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: prometheus::Registry,
+    families: Arc<Mutex<HashMap<String, Arc<dyn Any + Send + Sync>>>>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new(prometheus::Registry::new())
+    }
+}
+
+impl Metrics {
+    /// Families in a registry.
+    pub fn new(registry: prometheus::Registry) -> Self {
+        Self {
+            registry,
+            families: Arc::default(),
+        }
+    }
+
+    /// The registry, for exposition.
+    pub fn registry(&self) -> &prometheus::Registry {
+        &self.registry
+    }
+
+    /// The family of that name, made and registered on the first call. `None` when it exists with another type or
+    /// cannot be registered.
+    pub fn family<T>(&self, name: &str, make: impl FnOnce() -> prometheus::Result<T>) -> Option<T>
+    where
+        T: prometheus::core::Collector + Clone + Send + Sync + 'static,
+    {
+        let mut families = self.families.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(family) = families.get(name) {
+            return family.downcast_ref::<T>().cloned();
+        }
+        let family = make().ok()?;
+        self.registry.register(Box::new(family.clone())).ok()?;
+        families.insert(name.to_owned(), Arc::new(family.clone()));
+        Some(family)
+    }
+}
+
+/// The sidecar's telemetry, as filters use it.
+#[derive(Clone)]
+pub struct Telemetry {
+    /// Metric families.
+    pub metrics: Metrics,
+    /// Where spans go.
+    pub spans: Arc<dyn SpanSink>,
+    /// Where access-log lines go.
+    pub lines: Arc<dyn LineSink>,
+    /// Upper bounds of duration histograms, in seconds.
+    pub histogram_buckets: Arc<[f64]>,
+}
+
+impl Default for Telemetry {
+    /// Discards spans and lines; for tests and `check`.
+    fn default() -> Self {
+        Self {
+            metrics: Metrics::default(),
+            spans: Arc::new(DiscardSpans),
+            lines: Arc::new(DiscardLines),
+            histogram_buckets: Arc::from(Self::BUCKETS),
+        }
+    }
+}
+
+impl Telemetry {
+    /// OpenTelemetry's bounds for `http.server.request.duration`, in seconds.
+    pub const BUCKETS: [f64; 14] = [
+        0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+    ];
+}
+
+/// What a plugin is given when its filter is built.
+pub struct Context<'a> {
+    /// The filter's configured name; the plugin's own unless the configuration says otherwise.
+    pub filter: &'a str,
+    /// The route the filter is built for.
+    pub route: &'a Arc<Route>,
+    /// The sidecar's telemetry.
+    pub telemetry: &'a Telemetry,
+    /// State that survives reloads.
+    pub state: &'a SharedState,
+}
+
+impl Context<'_> {
+    /// The state of type `T` that all routes and snapshots of this filter share.
+    pub fn shared<T: Send + Sync + 'static>(&self, make: impl FnOnce() -> T) -> Arc<T> {
+        let key = (self.route.direction, self.filter.to_owned(), TypeId::of::<T>());
+        let mut states = self.state.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(state) = states.get(&key).cloned().and_then(|state| state.downcast().ok()) {
+            return state;
+        }
+        let state = Arc::new(make());
+        states.insert(key, state.clone());
+        state
+    }
+}

@@ -1,0 +1,161 @@
+//! One request and its response, from first byte to last, retries included.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use http::{HeaderValue, Version};
+use pingora_http::RequestHeader;
+
+use crate::failure::ErrorFormat;
+use crate::ledger::Ledger;
+use crate::plan::Plan;
+use crate::slots::Slots;
+use crate::trace_context::TraceContext;
+
+/// Which way the traffic goes, as the app sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// Traffic to the app.
+    Inbound,
+    /// Traffic the app sends.
+    Outbound,
+}
+
+impl Direction {
+    /// The word used in configuration, metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+        }
+    }
+}
+
+/// What is known of the connection a request came on.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// Address of the peer that connected; `None` on a Unix socket.
+    pub client: Option<SocketAddr>,
+    /// Our own address on that connection.
+    pub local: Option<SocketAddr>,
+    /// `http` or `https`, as the client used it.
+    pub scheme: &'static str,
+    /// Protocol version of the request.
+    pub version: Version,
+}
+
+/// The route an exchange was matched to, fixed when the snapshot was compiled.
+#[derive(Debug)]
+pub struct Route {
+    /// The service the sidecar serves.
+    pub service: Arc<str>,
+    /// The route's name: its path template unless one was given; `unmatched` for what no route names.
+    pub name: Arc<str>,
+    /// Which listener the exchange came in by.
+    pub direction: Direction,
+    /// How errors made by the sidecar are written.
+    pub error_format: ErrorFormat,
+    /// The plan an exchange starts with.
+    pub plan: Plan,
+}
+
+/// When what happened. All but the start are `None` until they happened.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// The request head was complete.
+    pub started: Instant,
+    /// The same moment on the wall clock, for spans and logs.
+    pub started_at: SystemTime,
+    /// The attempt that was answered had its connection.
+    pub connected: Option<Instant>,
+    /// The final response head arrived from the upstream.
+    pub first_byte: Option<Instant>,
+}
+
+impl Timing {
+    /// The clocks at this moment.
+    pub fn now() -> Self {
+        Self {
+            started: Instant::now(),
+            started_at: SystemTime::now(),
+            connected: None,
+            first_byte: None,
+        }
+    }
+}
+
+/// One request and its response, as filters see it.
+pub struct Exchange {
+    /// The matched route.
+    pub route: Arc<Route>,
+    /// The connection the request came on.
+    pub connection: Connection,
+    /// The request head. Filters edit it; the upstream gets it as they leave it.
+    pub request: Box<RequestHeader>,
+    /// The authority the client asked for (`Host`, or `:authority` of HTTP/2), as received.
+    pub authority: Option<HeaderValue>,
+    /// What the filters decided the engine shall do.
+    pub plan: Plan,
+    /// Who decided what and why.
+    pub ledger: Ledger,
+    /// When what happened.
+    pub timing: Timing,
+    /// Set by the `request_id` filter.
+    pub request_id: Option<HeaderValue>,
+    /// Set by the `tracing` filter.
+    pub trace: Option<TraceContext>,
+    /// How many filters have been entered: these are completed at the end.
+    pub(crate) entered: usize,
+    /// Response phases run for the filters before this position.
+    pub(crate) turned: usize,
+    /// The filter that is running.
+    pub(crate) position: usize,
+    slots: Slots,
+}
+
+impl Exchange {
+    /// An exchange at its beginning.
+    pub fn new(route: Arc<Route>, connection: Connection, request: Box<RequestHeader>, timing: Timing) -> Self {
+        let plan = route.plan.clone();
+        Self {
+            route,
+            connection,
+            request,
+            authority: None,
+            plan,
+            ledger: Ledger::default(),
+            timing,
+            request_id: None,
+            trace: None,
+            entered: 0,
+            turned: 0,
+            position: 0,
+            slots: Slots::default(),
+        }
+    }
+
+    /// The running filter's own state in this exchange, if it left any of that type.
+    pub fn state<T: Send + 'static>(&mut self) -> Option<&mut T> {
+        self.slots.get_mut(self.position)
+    }
+
+    /// Leaves state for the running filter's later phases. It belongs to the filter's place in the chain, so a plugin
+    /// that stands in a chain twice has two.
+    pub fn set_state<T: Send + 'static>(&mut self, state: T) {
+        self.slots.set(self.position, state);
+    }
+
+    /// Takes the running filter's state out.
+    pub fn take_state<T: Send + 'static>(&mut self) -> Option<T> {
+        self.slots.take(self.position)
+    }
+
+    /// Whether the client speaks gRPC, whose errors are trailers rather than statuses.
+    pub fn is_grpc(&self) -> bool {
+        self.request
+            .headers
+            .get(http::header::CONTENT_TYPE)
+            .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+    }
+}
