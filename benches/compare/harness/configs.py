@@ -1,0 +1,183 @@
+"""Every configuration of the comparison, as text. Doing nothing means: no access log, no retries to speak of, one worker, keep-alive
+to client and app without a cap on requests, so that no peer pays for connections that another one keeps."""
+
+# 120 bytes, what an API answers when asked for one thing.
+BODY = (
+    '{"id":4711,"name":"Ada Lovelace","email":"ada@example.org","roles":["admin","author"],'
+    '"active":true,"score":98.25,"v":1}'
+)
+MANY = 1_000_000_000
+
+NGINX = """\
+daemon off;
+worker_processes 1;
+pid nginx.pid;
+events {{ worker_connections 1024; }}
+http {{
+    access_log off;
+    keepalive_timeout 1h;
+    keepalive_requests {many};
+    client_body_temp_path body;
+    proxy_temp_path proxy;
+    fastcgi_temp_path fastcgi;
+    uwsgi_temp_path uwsgi;
+    scgi_temp_path scgi;
+{rest}}}
+"""
+
+NGINX_APP = """\
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{
+            default_type application/json;
+            return 200 '{body}';
+        }}
+    }}
+"""
+
+NGINX_PROXY = """\
+    upstream app {{
+        server 127.0.0.1:{app};
+        keepalive 128;
+        keepalive_requests {many};
+        keepalive_timeout 1h;
+    }}
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{
+            proxy_pass http://app;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+        }}
+    }}
+"""
+
+
+def nginx_app(port, _app):
+    return NGINX.format(many=MANY, rest=NGINX_APP.format(port=port, body=BODY))
+
+
+def nginx_proxy(port, app):
+    return NGINX.format(many=MANY, rest=NGINX_PROXY.format(port=port, app=app, many=MANY))
+
+
+HAPROXY = """\
+global
+    nbthread 1
+    maxconn 1024
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 1h
+    timeout server 1h
+    timeout http-keep-alive 1h
+    http-reuse always
+frontend bench
+    bind 127.0.0.1:{port}
+    default_backend app
+backend app
+    server app 127.0.0.1:{app}
+"""
+
+
+def haproxy(port, app):
+    return HAPROXY.format(port=port, app=app)
+
+
+ENVOY = """\
+static_resources:
+  listeners:
+    - address: {{ socket_address: {{ address: 127.0.0.1, port_value: {port} }} }}
+      filter_chains:
+        - filters:
+            - name: envoy.filters.network.http_connection_manager
+              typed_config:
+                "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+                stat_prefix: bench
+                codec_type: HTTP1
+{tracing}\
+                http_filters:
+                  - name: envoy.filters.http.router
+                    typed_config:
+                      "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
+                route_config:
+                  virtual_hosts:
+                    - name: bench
+                      domains: ["*"]
+                      routes:
+                        - match: {{ prefix: "/" }}
+                          route: {{ cluster: app }}
+  clusters:
+    - name: app
+      type: STATIC
+      connect_timeout: 5s
+      load_assignment:
+        cluster_name: app
+        endpoints:
+          - lb_endpoints:
+              - endpoint: {{ address: {{ socket_address: {{ address: 127.0.0.1, port_value: {app} }} }} }}
+{sink}{runtime}"""
+
+ENVOY_TRACING = """\
+                tracing:
+                  random_sampling: { value: 100 }
+                  provider:
+                    name: envoy.tracers.opentelemetry
+                    typed_config:
+                      "@type": type.googleapis.com/envoy.config.trace.v3.OpenTelemetryConfig
+                      service_name: SERVICE
+                      grpc_service:
+                        envoy_grpc: { cluster_name: sink }
+                        timeout: 5s
+"""
+
+ENVOY_SINK = """\
+    - name: sink
+      type: STATIC
+      connect_timeout: 5s
+      typed_extension_protocol_options:
+        envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+          "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+          explicit_http_config: { http2_protocol_options: {} }
+      load_assignment:
+        cluster_name: sink
+        endpoints:
+          - lb_endpoints:
+              - endpoint: { address: { socket_address: { address: 127.0.0.1, port_value: PORT } } }
+"""
+
+# Envoy exports after every fifth span unless told otherwise.
+ENVOY_BATCH = """\
+layered_runtime:
+  layers:
+    - name: bench
+      static_layer:
+        tracing: { opentelemetry: { min_flush_spans: BATCH } }
+"""
+
+
+def envoy(port, app, service=None, sink=None, batch=None):
+    """Traces every request when it has a service name; `batch` is the number of spans an export waits for."""
+    return ENVOY.format(
+        port=port,
+        app=app,
+        tracing=ENVOY_TRACING.replace("SERVICE", service) if service else "",
+        sink=ENVOY_SINK.replace("PORT", str(sink)) if service else "",
+        runtime=ENVOY_BATCH.replace("BATCH", str(batch)) if batch else "",
+    )
+
+
+PILLION = """\
+service: {service}
+workers: 1
+admin: {{ listen: "127.0.0.1:{admin}" }}
+inbound: {{ listen: "127.0.0.1:{port}", app: "http://127.0.0.1:{app}" }}
+{extra}"""
+
+
+def pillion(service, port, app, admin, extra):
+    return PILLION.format(service=service, port=port, app=app, admin=admin, extra=extra)
+
+
+def pillion_otlp(protocol, port):
+    return f'telemetry: {{ otlp: {{ endpoint: "http://127.0.0.1:{port}", protocol: {protocol} }} }}\n'

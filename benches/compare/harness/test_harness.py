@@ -1,0 +1,81 @@
+"""The decisions of the harness, without sockets: python3 -B -m unittest discover -s harness -t . (in benches/compare)."""
+
+import os
+import unittest
+
+from . import configs, load, processes, report, scenarios
+
+WRK = """Running 3s test @ http://127.0.0.1:21003/small.json
+  1 threads and 32 connections
+  Thread Stats   Avg      Stdev     Max   +/- Stdev
+    Latency   430.10us  120.00us   4.10ms   90.00%
+{errors}  150000 requests in 3.10s, 40.05MB read
+{statuses}Requests/sec:  48387.10
+"""
+
+
+class WrkReport(unittest.TestCase):
+    def test_a_clean_slice_counts(self):
+        found = load.parse(WRK.format(errors="", statuses=""))
+        self.assertEqual((found.requests, found.seconds, found.fault), (150000, 3.1, ""))
+
+    def test_a_status_that_is_not_2xx_is_a_fault(self):
+        found = load.parse(WRK.format(errors="", statuses="  Non-2xx or 3xx responses: 7\n"))
+        self.assertEqual(found.non_2xx, 7)
+        self.assertIn("7 answers not 2xx", found.fault)
+
+    def test_socket_errors_are_a_fault(self):
+        errors = "  Socket errors: connect 0, read 1, write 2, timeout 3\n"
+        found = load.parse(WRK.format(errors=errors, statuses=""))
+        self.assertEqual(found.socket_errors, 6)
+        self.assertTrue(found.fault)
+
+    def test_no_request_is_a_fault_not_a_division_by_zero(self):
+        self.assertTrue(load.parse("unable to connect to 127.0.0.1:1 Connection refused").fault)
+        self.assertTrue(load.parse("  0 requests in 3.00s, 0.00B read").fault)
+
+
+class Run:
+    """As much of a run as a report needs: CPU microseconds a request by round, None for a faulty slice."""
+
+    def __init__(self, *costs):
+        self.peer = scenarios.Peer("x", "x", 0, [])
+        self.slices = [
+            load.Slice(fault="x") if cost is None else load.Slice(requests=1000, seconds=1, cpu_seconds=cost / 1000)
+            for cost in costs
+        ]
+        self.requests = self.spans = self.resident_idle = self.resident_after = 0
+
+
+class Summary(unittest.TestCase):
+    def test_ratios_are_taken_within_a_round(self):
+        runs = {report.BASELINE: Run(10, 20, 40), "twice": Run(20, 40, 80)}
+        self.assertEqual(report.summarize(runs)["twice"]["ratio"], 2)
+
+    def test_a_faulty_slice_leaves_the_medians_and_its_rounds_ratio(self):
+        runs = {report.BASELINE: Run(10, None, 10), "peer": Run(20, 90, None)}
+        found = report.summarize(runs)["peer"]
+        self.assertEqual((found["ratio"], found["rounds_counted"], found["rounds_faulty"]), (2, 2, 1))
+
+    def test_a_peer_that_never_gave_a_good_slice_is_not_in_the_table(self):
+        self.assertEqual(report.summarize({"peer": Run(None, None)}), {})
+
+    def test_without_the_baseline_there_is_no_ratio(self):
+        self.assertIsNone(report.summarize({"peer": Run(20)})["peer"]["ratio"])
+
+
+class Configurations(unittest.TestCase):
+    def test_envoy_traces_only_when_told_the_service(self):
+        self.assertNotIn("tracers", configs.envoy(1, 2))
+        self.assertIn("service_name: bench", configs.envoy(1, 2, "bench", 3))
+
+    def test_the_body_is_120_bytes_and_has_nothing_nginx_would_expand(self):
+        self.assertEqual(len(configs.BODY), 120)
+        self.assertFalse(set("$'\\") & set(configs.BODY))
+
+
+class Proc(unittest.TestCase):
+    def test_this_process_has_used_cpu_and_memory(self):
+        self.assertIn(os.getpid(), processes.tree(os.getpid()))
+        self.assertGreater(processes.resident_bytes(os.getpid()), 1 << 20)
+        self.assertGreater(processes.machine_busy_seconds(), 0)
