@@ -1,6 +1,6 @@
 //! The ordered filters of one direction and route, compiled so that each phase calls only who takes part in it.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use pingora_http::ResponseHeader;
@@ -67,6 +67,12 @@ impl Chain {
             complete: taking_part(Phases::COMPLETE),
             links: links.into(),
         }
+    }
+
+    /// No filters.
+    pub fn empty() -> &'static Self {
+        static EMPTY: LazyLock<Chain> = LazyLock::new(Chain::default);
+        &EMPTY
     }
 
     /// The filters, first to last.

@@ -100,7 +100,9 @@ impl fmt::Display for ByteSize {
             (1_000_000, "MB"),
             (1_000, "kB"),
         ];
-        let exact = UNITS.into_iter().find(|(unit, _)| self.0 > 0 && self.0 % unit == 0);
+        let exact = UNITS
+            .into_iter()
+            .find(|(unit, _)| self.0 > 0 && self.0.is_multiple_of(*unit));
         match exact {
             Some((unit, name)) => write!(f, "{}{name}", self.0 / unit),
             None => write!(f, "{}B", self.0),
@@ -131,8 +133,7 @@ impl<'de> Deserialize<'de> for HumanDuration {
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<HumanDuration, E> {
-                text.parse()
-                    .map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
+                text.parse().map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
             }
         }
         // Not `deserialize_str`: a number must come here to be refused in this type's words.
@@ -151,8 +152,7 @@ impl<'de> Deserialize<'de> for ByteSize {
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<ByteSize, E> {
-                text.parse()
-                    .map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
+                text.parse().map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
             }
 
             fn visit_u64<E: Error>(self, bytes: u64) -> Result<ByteSize, E> {

@@ -1,0 +1,33 @@
+# What there is to run; `make` alone lists it.
+
+# Where rustup puts cargo, also when this shell was started before that.
+export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench compare docker
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Check for what a build needs; on Debian and Ubuntu install what is missing
+	@scripts/setup
+
+demo: setup ## Run an app with its sidecar and admin API on loopback; Ctrl-C ends it
+	cargo run --profile quick -- demo
+
+test: setup ## Run all tests
+	cargo test --workspace
+
+lint: setup ## Check format, lints and dependencies (those if cargo-deny is installed)
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	@scripts/deny
+
+bench: setup ## Run the benchmarks
+	cargo bench --workspace
+
+compare: setup ## Measure beside nginx, HAProxy and Envoy: about 4 minutes, two cores
+	benches/compare/run
+
+docker: ## Build the container image `pillion`
+	docker build --tag pillion .

@@ -1,0 +1,321 @@
+//! The admin API: what an orchestrator probes, a scraper scrapes and a person looks at.
+//!
+//! | request | answer |
+//! | --- | --- |
+//! | `GET /livez` | 200 `ok` while the process turns |
+//! | `GET /readyz` | 200 when every check is passed, else 503; as JSON, by check |
+//! | `GET /metrics` | Prometheus's text format |
+//! | `GET /config` | the configuration in force, as YAML |
+//! | `POST /reload` | reads the configuration again: 200, or 422 with what is wrong with it |
+//!
+//! Who may ask: with a token, whoever presents it as `Authorization: Bearer TOKEN`, else 401. The two probes need none. On a
+//! loopback address only requests for `localhost`, `127.0.0.1` and `[::1]` are answered, else 403: a web page may give its
+//! own name this machine's address and then read what it likes (DNS rebinding). A request that changes something and comes
+//! from a web page must come from one of ours, else 403.
+//!
+//! The data path never meets any of this.
+
+mod guard;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::middleware::{from_fn_with_state, map_response};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use http::{HeaderValue, StatusCode, header};
+use serde_json::{Map, Value, json};
+use tokio::net::TcpListener;
+
+use self::guard::Guard;
+
+/// After a shutdown, a request that is still being answered gets so long.
+const LAST_ANSWER: Duration = Duration::from_secs(1);
+
+/// What the admin API shows and does. Called on its thread, so a call may read a file, and hold up other admin requests
+/// while it does.
+pub trait AdminSource: Send + Sync + 'static {
+    /// Whether the sidecar can serve.
+    fn ready(&self) -> BoxFuture<'_, Readiness>;
+    /// The configuration in force, without its secrets.
+    fn config_yaml(&self) -> String;
+    /// All metrics in Prometheus's text format.
+    fn metrics(&self) -> String;
+    /// Reads the configuration again. The error is for the person who wrote it; then nothing has changed.
+    fn reload(&self) -> Result<(), String>;
+}
+
+/// The checks that say whether the sidecar can serve, such as `listening` and `app`, each passed or why not.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness(pub Vec<(&'static str, Result<(), String>)>);
+
+impl Readiness {
+    /// Whether every check is passed.
+    pub fn is_ready(&self) -> bool {
+        self.0.iter().all(|(_, check)| check.is_ok())
+    }
+
+    fn json(&self) -> Value {
+        let said = |check: &Result<(), String>| match check {
+            Ok(()) => "ok".into(),
+            Err(why) => why.as_str().into(),
+        };
+        let checks: Map<_, _> = self
+            .0
+            .iter()
+            .map(|(name, check)| ((*name).to_owned(), said(check)))
+            .collect();
+        json!({ "ready": self.is_ready(), "checks": checks })
+    }
+}
+
+/// Answers on a listener until `shutdown`.
+pub async fn serve(
+    listener: TcpListener,
+    token: Option<String>,
+    source: Arc<dyn AdminSource>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let guard = Guard::new(listener.local_addr()?.ip(), token);
+    let shutdown = shutdown.boxed().shared();
+    let server = axum::serve(listener, router(source, guard)).with_graceful_shutdown(shutdown.clone());
+    tokio::select! {
+        ended = server => ended,
+        () = async { shutdown.await; tokio::time::sleep(LAST_ANSWER).await } => Ok(()),
+    }
+}
+
+fn router(source: Arc<dyn AdminSource>, guard: Guard) -> Router {
+    let guard = Arc::new(guard);
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/config", get(config))
+        .route("/reload", post(reload))
+        .route_layer(from_fn_with_state(guard.clone(), guard::authorized))
+        .route("/livez", get(async || "ok"))
+        .route("/readyz", get(readyz))
+        .layer(from_fn_with_state(guard, guard::from_here))
+        .layer(map_response(private))
+        .with_state(source)
+}
+
+type Source = State<Arc<dyn AdminSource>>;
+
+async fn readyz(State(source): Source) -> Response {
+    let readiness = source.ready().await;
+    let status = if readiness.is_ready() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (status, Json(readiness.json())).into_response()
+}
+
+async fn metrics(State(source): Source) -> impl IntoResponse {
+    typed("text/plain; version=0.0.4; charset=utf-8", source.metrics())
+}
+
+async fn config(State(source): Source) -> impl IntoResponse {
+    typed("application/yaml", source.config_yaml())
+}
+
+async fn reload(State(source): Source) -> Response {
+    match source.reload() {
+        Ok(()) => "reloaded\n".into_response(),
+        Err(error) => (StatusCode::UNPROCESSABLE_ENTITY, error).into_response(),
+    }
+}
+
+fn typed(media: &'static str, body: String) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, HeaderValue::from_static(media))], body)
+}
+
+/// What is said here is for the one who asked, now, and is what it says it is.
+async fn private(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Fake {
+        app_is_down: bool,
+        reloads: Mutex<Vec<Result<(), String>>>,
+    }
+
+    impl AdminSource for Fake {
+        fn ready(&self) -> BoxFuture<'_, Readiness> {
+            let app = if self.app_is_down {
+                Err("connection refused".to_owned())
+            } else {
+                Ok(())
+            };
+            std::future::ready(Readiness(vec![("listening", Ok(())), ("app", app)])).boxed()
+        }
+        fn config_yaml(&self) -> String {
+            "service: test\n".to_owned()
+        }
+        fn metrics(&self) -> String {
+            "up 1\n".to_owned()
+        }
+        fn reload(&self) -> Result<(), String> {
+            self.reloads.lock().unwrap().pop().unwrap_or(Ok(()))
+        }
+    }
+
+    /// Sends one request, `{host}` standing for the listener's own address, and gives back the whole answer.
+    async fn ask(source: Fake, token: Option<&str>, request: &str) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let server = tokio::spawn(serve(
+            listener,
+            token.map(str::to_owned),
+            Arc::new(source),
+            stopped.map(drop),
+        ));
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = request.replace("{host}", &address.to_string()).replace('\n', "\r\n");
+        let request = format!("{request}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        drop(stop);
+        server.await.unwrap().unwrap();
+        answer
+    }
+
+    #[track_caller]
+    fn assert_answer(answer: &str, status: u16, body: &str) {
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        assert_eq!(answer.split_once("\r\n\r\n").unwrap().1, body, "{answer}");
+        assert!(answer.contains("cache-control: no-store"), "{answer}");
+        assert!(answer.contains("x-content-type-options: nosniff"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn it_is_alive() {
+        let answer = ask(Fake::default(), None, "GET /livez HTTP/1.1\nHost: {host}").await;
+        assert_answer(&answer, 200, "ok");
+    }
+
+    #[tokio::test]
+    async fn ready_names_each_check() {
+        let request = "GET /readyz HTTP/1.1\nHost: {host}";
+        let body = |answer: &str| serde_json::from_str::<Value>(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+        let answer = ask(Fake::default(), None, request).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        assert_eq!(
+            body(&answer),
+            json!({ "ready": true, "checks": { "listening": "ok", "app": "ok" } })
+        );
+        let down = Fake {
+            app_is_down: true,
+            ..Fake::default()
+        };
+        let answer = ask(down, None, request).await;
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+        assert_eq!(body(&answer)["checks"]["app"], "connection refused");
+        assert_eq!(body(&answer)["ready"], false);
+    }
+
+    #[tokio::test]
+    async fn metrics_and_config_are_texts() {
+        let answer = ask(Fake::default(), None, "GET /metrics HTTP/1.1\nHost: {host}").await;
+        assert_answer(&answer, 200, "up 1\n");
+        assert!(answer.contains("content-type: text/plain; version=0.0.4"), "{answer}");
+        let answer = ask(Fake::default(), None, "GET /config HTTP/1.1\nHost: {host}").await;
+        assert_answer(&answer, 200, "service: test\n");
+        assert!(answer.contains("content-type: application/yaml"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_reload_works_or_says_why_not() {
+        let request = "POST /reload HTTP/1.1\nHost: {host}\nContent-Length: 0";
+        assert_answer(&ask(Fake::default(), None, request).await, 200, "reloaded\n");
+        let bad = Fake {
+            reloads: Mutex::new(vec![Err("a.yaml:3:1: unknown key".to_owned())]),
+            ..Fake::default()
+        };
+        assert_answer(&ask(bad, None, request).await, 422, "a.yaml:3:1: unknown key");
+        let answer = ask(Fake::default(), None, "GET /reload HTTP/1.1\nHost: {host}").await;
+        assert_answer(&answer, 405, "");
+    }
+
+    #[tokio::test]
+    async fn a_token_is_needed_but_for_the_probes() {
+        let request = |path: &str, header: &str| format!("GET {path} HTTP/1.1\nHost: {{host}}{header}");
+        for (path, header, status) in [
+            ("/config", "", 401),
+            ("/metrics", "\nAuthorization: Bearer wrong", 401),
+            ("/metrics", "\nAuthorization: Basic secret", 401),
+            ("/metrics", "\nAuthorization: Bearer secret", 200),
+            ("/livez", "", 200),
+            ("/readyz", "", 200),
+        ] {
+            let answer = ask(Fake::default(), Some("secret"), &request(path, header)).await;
+            assert!(
+                answer.starts_with(&format!("HTTP/1.1 {status} ")),
+                "{path} {header}: {answer}"
+            );
+        }
+        let answer = ask(Fake::default(), Some("secret"), "POST /reload HTTP/1.1\nHost: {host}").await;
+        assert_answer(&answer, 401, "a token is needed\n");
+        assert!(answer.contains("www-authenticate: Bearer"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_name_that_is_not_this_machine_is_refused() {
+        for host in ["evil.example", "localhost.evil.example:80"] {
+            let answer = ask(Fake::default(), None, &format!("GET /config HTTP/1.1\nHost: {host}")).await;
+            assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+        }
+        for target in ["/", "/nothing"] {
+            let answer = ask(
+                Fake::default(),
+                None,
+                &format!("GET {target} HTTP/1.1\nHost: localhost"),
+            )
+            .await;
+            assert_answer(&answer, 404, "");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_strange_web_page_cannot_reload() {
+        for (origin, status) in [("http://evil.example", 403), ("null", 403), ("http://{host}", 200)] {
+            let request = format!("POST /reload HTTP/1.1\nHost: {{host}}\nOrigin: {origin}");
+            let answer = ask(Fake::default(), None, &request).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{origin}: {answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_stalls_does_not_hold_up_the_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let server = tokio::spawn(serve(listener, None, Arc::new(Fake::default()), stopped.map(drop)));
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET /livez HTTP/1.1\r\n").await.unwrap();
+        drop(stop);
+        let ended = tokio::time::timeout(LAST_ANSWER * 10, server).await;
+        ended.unwrap().unwrap().unwrap();
+    }
+}

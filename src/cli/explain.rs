@@ -1,0 +1,92 @@
+//! `pillion explain`: the effective configuration, or what one request would meet.
+
+use std::path::PathBuf;
+
+use pillion_filters::{Direction, Registry};
+use pingora_http::RequestHeader;
+
+use super::{load, mistakes};
+use crate::config;
+use crate::snapshot::Snapshot;
+
+/// Command line of `explain`.
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// The configuration.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// A method, to be told of one request.
+    #[arg(requires = "url")]
+    method: Option<String>,
+    /// The request's URL, such as `http://example.com/api/users/7`, or its path.
+    url: Option<String>,
+    /// The request's headers, as `name: value`.
+    #[arg(long = "header", short = 'H', value_name = "HEADER")]
+    headers: Vec<String>,
+    /// Explain it as a request of the app rather than one to it.
+    #[arg(long)]
+    outbound: bool,
+}
+
+/// Prints the explanation.
+pub(super) fn run(arguments: &Arguments, registry: &Registry) -> Result<(), String> {
+    let (loaded, snapshot) = load(std::slice::from_ref(&arguments.file), registry)
+        .map_err(|errors| format!("{}\n{}", errors.render(), mistakes(&errors)))?;
+    match (&arguments.method, &arguments.url) {
+        (Some(method), Some(url)) => {
+            let direction = if arguments.outbound { Direction::Outbound } else { Direction::Inbound };
+            let head = request(method, url, &arguments.headers)?;
+            println!("{}", explain(&snapshot, direction, &head)?);
+        }
+        _ => print!("{}", config::explain(&loaded)),
+    }
+    Ok(())
+}
+
+/// The head such a request would have.
+fn request(method: &str, url: &str, headers: &[String]) -> Result<RequestHeader, String> {
+    let uri: http::Uri = url.parse().map_err(|error| format!("`{url}` is no URL or path: {error}"))?;
+    let target = uri.path_and_query().map_or("/", |target| target.as_str());
+    let method = method.to_ascii_uppercase();
+    let mut head = RequestHeader::build(method.as_str(), target.as_bytes(), None)
+        .map_err(|_| format!("`{method}` is no method"))?;
+    let host = uri.authority().map_or("localhost", |authority| authority.as_str()).to_owned();
+    let host = ("host".to_owned(), host);
+    let given = headers.iter().map(|header| {
+        let (name, value) = header.split_once(':').unwrap_or((header, ""));
+        (name.trim().to_owned(), value.trim().to_owned())
+    });
+    for (name, value) in std::iter::once(host).chain(given) {
+        head.insert_header(name.clone(), value)
+            .map_err(|_| format!("`{name}` is no header"))?;
+    }
+    Ok(head)
+}
+
+/// Route, filters and plan, in words.
+fn explain(snapshot: &Snapshot, direction: Direction, head: &RequestHeader) -> Result<String, String> {
+    let side = snapshot
+        .side(direction)
+        .ok_or_else(|| format!("the configuration has no `{}`", direction.as_str()))?;
+    let route = side.route(head, head.headers.get(http::header::HOST));
+    let filters: Vec<String> = route.chain.links().iter().map(|link| format!("  {}", link.plugin)).collect();
+    let timeouts = route.route.plan.timeouts;
+    let limit = |limit: Option<std::time::Duration>| {
+        limit.map_or("none".to_owned(), |limit| pillion_filters::units::HumanDuration(limit).to_string())
+    };
+    Ok(format!(
+        "{} {}\nservice    {}\ndirection  {}\nroute      {}\nupstream   {}\nfilters, in the order requests meet them:\n{}\n\
+         timeouts:\n  connect     {}\n  first_byte  {}\n  idle        {}\n  exchange    {}",
+        head.method,
+        head.uri,
+        route.route.service,
+        direction.as_str(),
+        route.route.name,
+        route.upstream,
+        if filters.is_empty() { "  (none)".to_owned() } else { filters.join("\n") },
+        limit(timeouts.connect),
+        limit(timeouts.first_byte),
+        limit(timeouts.idle),
+        limit(timeouts.exchange),
+    ))
+}

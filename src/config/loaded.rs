@@ -1,0 +1,123 @@
+//! A configuration without mistakes, and what each filter gets of it.
+//!
+//! A filter's settings are laid over each other as layers are: `filters` at the top level, then those of the
+//! direction (`inbound.filters`), then those of the route.
+
+use std::fmt;
+use std::sync::Arc;
+
+use pillion_filters::Direction;
+
+use super::error::Sources;
+use super::merge::merge;
+use super::model::Config;
+use super::node::{Kind, Node, Position};
+
+/// A configuration that was read and makes sense.
+#[derive(Clone)]
+pub struct Loaded {
+    /// Its typed part.
+    pub config: Config,
+    /// The whole of it as one tree, filters' settings included; each value knows where it was written.
+    pub tree: Node,
+    /// The files it was read from.
+    pub sources: Sources,
+}
+
+/// A filter of a chain.
+#[derive(Clone, Debug)]
+pub struct ConfiguredFilter {
+    /// Its name: in `chain`, in `filters`, in metrics and logs.
+    pub name: String,
+    /// The plugin it is an instance of; the same as its name unless `plugin` says otherwise.
+    pub plugin: String,
+    /// What errors call its settings, such as `routes[2].filters.cache`.
+    pub path: String,
+    /// Its settings, all layers laid over each other, without the keys that every filter has.
+    pub settings: Node,
+}
+
+/// Only the typed part, which knows what is secret; the tree and the files' texts do not.
+impl fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loaded")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Loaded {
+    /// The filters that take part, in order, for a direction and the route at that place in `routes`.
+    pub fn chain(&self, direction: Direction, route: Option<usize>) -> Vec<ConfiguredFilter> {
+        let names = self.config.chain.iter();
+        let enabled = names.filter(|name| self.is_enabled(direction, route, name));
+        enabled
+            .map(|name| ConfiguredFilter {
+                name: name.clone(),
+                plugin: self.plugin(name).to_owned(),
+                path: self.path(direction, route, name),
+                settings: self.filter(direction, route, name),
+            })
+            .collect()
+    }
+
+    /// A filter's settings for a direction and a route, without the keys that every filter has. Empty if it has none.
+    pub fn filter(&self, direction: Direction, route: Option<usize>, name: &str) -> Node {
+        let layers = self.layers(direction, route, name).into_iter().flatten().cloned();
+        let mut settings = layers
+            .reduce(merge)
+            .unwrap_or_else(|| Node::new(Kind::Map(Vec::new()), self.place_in_chain(name)));
+        if let Kind::Map(entries) = &mut settings.kind {
+            entries.retain(|(key, _)| key.name != "enabled" && key.name != "plugin");
+        }
+        settings
+    }
+
+    /// Whether a filter takes part for a direction and a route, given that it is in the chain.
+    pub fn is_enabled(&self, direction: Direction, route: Option<usize>, name: &str) -> bool {
+        let layers = self.layers(direction, route, name);
+        let said = |node: &Node| match node.at(&["enabled"])?.kind {
+            Kind::Bool(enabled) => Some(enabled),
+            _ => None,
+        };
+        layers.into_iter().flatten().rev().find_map(said).unwrap_or(true)
+    }
+
+    /// The plugin a filter is an instance of.
+    pub fn plugin<'l>(&'l self, name: &'l str) -> &'l str {
+        let plugin = self
+            .config
+            .filters
+            .get(name)
+            .and_then(|filter| filter.plugin.as_deref());
+        plugin.unwrap_or(name)
+    }
+
+    /// The settings of a filter at each level, the lowest first.
+    fn layers(&self, direction: Direction, route: Option<usize>, name: &str) -> [Option<&Node>; 3] {
+        let route = route.and_then(|index| self.tree.at(&["routes"])?.elements().get(index));
+        [
+            self.tree.at(&["filters", name]),
+            self.tree.at(&[direction.as_str(), "filters", name]),
+            route.and_then(|route| route.at(&["filters", name])),
+        ]
+    }
+
+    /// The path of the highest level that has settings: that is where most mistakes are.
+    fn path(&self, direction: Direction, route: Option<usize>, name: &str) -> String {
+        match (self.layers(direction, route, name), route) {
+            ([_, _, Some(_)], Some(index)) => format!("routes[{index}].filters.{name}"),
+            ([_, Some(_), _], _) => format!("{}.filters.{name}", direction.as_str()),
+            _ => format!("filters.{name}"),
+        }
+    }
+
+    fn place_in_chain(&self, name: &str) -> Position {
+        let chain = self.tree.at(&["chain"]);
+        let named = chain.and_then(|chain| chain.elements().iter().find(|element| element.as_str() == Some(name)));
+        named.map_or_else(
+            || Position::whole(&Arc::from(super::BUILT_IN)),
+            |element| element.pos.clone(),
+        )
+    }
+}

@@ -1,0 +1,91 @@
+//! Both listeners, and how many connections there may be on either side.
+
+use std::collections::BTreeMap;
+use std::num::{NonZeroU32, NonZeroUsize};
+
+use pillion_filters::units::HumanDuration;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::address::{AppAddress, ListenAddress};
+use super::filters::FilterSettings;
+
+/// Traffic to the app.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Inbound {
+    /// Where clients connect, such as `0.0.0.0:8000`. Required. HTTP/1.1 and HTTP/2 without TLS are told apart by their
+    /// first bytes.
+    pub listen: ListenAddress,
+    /// Where the app listens: `http://host:port`, `h2c://host:port` (HTTP/2) or `unix:/path`. Required.
+    pub app: AppAddress,
+    /// Limits for clients' connections.
+    #[serde(default)]
+    pub connections: ConnectionLimits,
+    /// Filter settings that hold for inbound traffic only, over those at the top level. Default: none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub filters: BTreeMap<String, FilterSettings>,
+}
+
+/// Traffic the app sends.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Outbound {
+    /// Where the app connects to send its requests, such as `127.0.0.1:15001`. Required.
+    pub listen: ListenAddress,
+    /// Limits for the app's connections.
+    #[serde(default)]
+    pub connections: ConnectionLimits,
+    /// Filter settings that hold for outbound traffic only, over those at the top level. Default: none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub filters: BTreeMap<String, FilterSettings>,
+}
+
+/// Limits for the connections a listener accepts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConnectionLimits {
+    /// How many connections may be open at once; further ones wait in the listen queue. Default: `10000`.
+    pub max_connections: NonZeroUsize,
+    /// How long a client may take to send a request's head; then it gets a 408. Default: `10s`.
+    pub header_timeout: HumanDuration,
+    /// How long a connection is kept open without a request; then it is closed. Default: `75s`.
+    pub idle_timeout: HumanDuration,
+    /// How many HTTP/2 streams one connection may have open. Default: `128`.
+    pub max_streams: NonZeroU32,
+    /// Whether a client that closed its sending side still gets its answer. Default: `false`: it counts as gone, and its
+    /// exchange is ended.
+    pub allow_half_close: bool,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self {
+            max_connections: NonZeroUsize::MIN.saturating_add(9_999),
+            header_timeout: HumanDuration::from_secs(10),
+            idle_timeout: HumanDuration::from_secs(75),
+            max_streams: NonZeroU32::MIN.saturating_add(127),
+            allow_half_close: false,
+        }
+    }
+}
+
+/// Connections to upstreams that are kept for the next request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Pool {
+    /// How many idle connections each worker keeps to one endpoint; `0` keeps none. Default: `128`.
+    pub max_idle: usize,
+    /// How long an idle connection is kept. Shorter than the app's own keep-alive timeout, or a request may meet a connection
+    /// that is just being closed; Node.js closes after 5 seconds. Default: `4s`.
+    pub idle_timeout: HumanDuration,
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Self {
+            max_idle: 128,
+            idle_timeout: HumanDuration::from_secs(4),
+        }
+    }
+}

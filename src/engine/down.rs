@@ -1,0 +1,429 @@
+//! The client's side of one exchange.
+
+use std::pin::pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::server::SendResponse;
+use http::{HeaderMap, HeaderValue, Method, Version};
+use pingora_core::protocols::http::v1::server::HttpSession;
+use pingora_error::ErrorType;
+use pingora_http::{RequestHeader, ResponseHeader};
+
+use super::h1_head::{self, Asked, Framing};
+use super::h2_sink::H2Sink;
+use crate::clock;
+use crate::listener::wire::{HIGH_WATER, Outlet, Wire};
+
+/// How long the rest of a request body is read once the answer is complete.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// What the client did.
+#[derive(Debug)]
+pub(crate) enum DownEvent {
+    /// A piece of the request body.
+    Body(Bytes),
+    /// The request body is complete.
+    End,
+    /// The client went away: it closed, reset, or stopped the stream.
+    Gone,
+    /// The request body is not valid HTTP.
+    Malformed,
+}
+
+/// An HTTP/1 connection that can serve another request, with the bytes of it that were read already.
+pub(crate) struct Kept {
+    /// The connection.
+    pub(crate) wire: Box<Wire>,
+    /// What was read beyond the last request.
+    pub(crate) prefix: Option<bytes::BytesMut>,
+}
+
+/// The client's side of one exchange.
+pub(crate) enum Down {
+    /// An HTTP/1 connection, for the length of one exchange.
+    H1(Box<H1Down>),
+    /// One stream of an HTTP/2 connection.
+    H2(Box<H2Down>),
+}
+
+/// See [`Down::H1`].
+pub(crate) struct H1Down {
+    session: HttpSession,
+    outlet: Outlet,
+    asked: Asked,
+    framing: Framing,
+    keep: bool,
+    request_ended: bool,
+    response_ended: bool,
+    upgraded: bool,
+    sent: u64,
+}
+
+/// See [`Down::H2`].
+pub(crate) struct H2Down {
+    body: RecvStream,
+    respond: SendResponse<Bytes>,
+    sink: Option<H2Sink>,
+    head_only: bool,
+    request_ended: bool,
+}
+
+impl Down {
+    /// An HTTP/1 session whose request head was read; takes the head out of it.
+    pub(crate) fn http1(mut session: HttpSession, outlet: Outlet, draining: bool) -> (Self, Box<RequestHeader>) {
+        // Settles how the body is framed while the session still holds the head.
+        let request_ended = session.is_body_done();
+        let head = take_head(&mut session);
+        let asked = Asked {
+            head_only: head.method == Method::HEAD,
+            version: head.version,
+            keep_alive: session.will_keepalive() && !draining,
+        };
+        let down = H1Down {
+            session,
+            outlet,
+            asked,
+            framing: Framing::Empty,
+            keep: asked.keep_alive,
+            request_ended,
+            response_ended: false,
+            upgraded: false,
+            sent: 0,
+        };
+        (Self::H1(Box::new(down)), head)
+    }
+
+    /// A stream of an HTTP/2 connection.
+    pub(crate) fn http2(body: RecvStream, respond: SendResponse<Bytes>, head_only: bool) -> Self {
+        let request_ended = body.is_end_stream();
+        Self::H2(Box::new(H2Down {
+            body,
+            respond,
+            sink: None,
+            head_only,
+            request_ended,
+        }))
+    }
+
+    /// Whether the request body was read to its end.
+    pub(crate) fn request_ended(&self) -> bool {
+        match self {
+            Self::H1(down) => down.request_ended,
+            Self::H2(down) => down.request_ended,
+        }
+    }
+
+
+    /// Sends what waits, then says what the client did. `read` allows a piece of body to be read.
+    pub(crate) fn poll_event(&mut self, cx: &mut Context<'_>, read: bool) -> Poll<DownEvent> {
+        match self {
+            Self::H1(down) => down.poll_event(cx, read),
+            Self::H2(down) => down.poll_event(cx, read),
+        }
+    }
+
+    /// Whether more of the response can be taken without growing memory.
+    pub(crate) fn is_ready(&self) -> bool {
+        match self {
+            Self::H1(down) => down.outlet.pending() < HIGH_WATER,
+            Self::H2(down) => down.sink.as_ref().is_none_or(H2Sink::is_ready),
+        }
+    }
+
+    /// Sends an interim response. Best effort: a client that cannot have one goes without.
+    pub(crate) fn interim(&mut self, head: &ResponseHeader) {
+        match self {
+            // RFC 9110, section 15.2: never to an HTTP/1.0 client.
+            Self::H1(down) if down.asked.version == Version::HTTP_11 => {
+                down.outlet.push_with(|out| h1_head::write(head, clock::date, out));
+            }
+            Self::H1(_) => {}
+            Self::H2(down) => {
+                let mut response = http::Response::new(());
+                *response.status_mut() = head.status;
+                *response.headers_mut() = head.headers.clone();
+                let _ = down.respond.send_informational(response);
+            }
+        }
+    }
+
+    /// Sends the final head. `end` when no body follows. False when the client cannot take it any more.
+    pub(crate) fn head(&mut self, head: &mut ResponseHeader, end: bool) -> bool {
+        match self {
+            Self::H1(down) => {
+                if end && !head.headers.contains_key(http::header::CONTENT_LENGTH) && !down.asked.head_only {
+                    let _ = head.insert_header(http::header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+                }
+                (down.framing, down.keep) = h1_head::frame(head, down.asked);
+                down.response_ended = down.framing == Framing::Empty;
+                down.outlet.push_with(|out| h1_head::write(head, clock::date, out));
+                true
+            }
+            Self::H2(down) => {
+                head.remove_header(&http::header::TRANSFER_ENCODING);
+                if !head.headers.contains_key(http::header::DATE) {
+                    let _ = head.insert_header(http::header::DATE, clock::date());
+                }
+                let end = end || down.head_only;
+                let mut response = http::Response::new(());
+                *response.status_mut() = head.status;
+                *response.headers_mut() = head.headers.clone();
+                match down.respond.send_response(response, end) {
+                    Ok(stream) => {
+                        down.sink = Some(H2Sink::new(stream, end));
+                        true
+                    }
+                    Err(_) => false,
+                }
+            }
+        }
+    }
+
+    /// Switches to whatever protocol the 101 response agreed on; the session then passes bytes through.
+    pub(crate) async fn upgrade(&mut self, head: Box<ResponseHeader>) -> bool {
+        let Self::H1(down) = self else { return false };
+        down.upgraded = true;
+        down.request_ended = false;
+        down.response_ended = false;
+        down.keep = false;
+        down.framing = Framing::Close;
+        down.session.write_response_header(head).await.is_ok()
+    }
+
+    /// Takes a piece of the response body. False when the head promised less.
+    pub(crate) fn body(&mut self, chunk: Bytes) -> bool {
+        match self {
+            Self::H1(down) => down.body(&chunk),
+            Self::H2(down) => {
+                if let Some(sink) = &mut down.sink {
+                    sink.push(chunk);
+                }
+                true
+            }
+        }
+    }
+
+    /// The response is complete. False when the head promised more.
+    pub(crate) fn end(&mut self, trailers: Option<HeaderMap>) -> bool {
+        match self {
+            Self::H1(down) => down.end(trailers.as_ref()),
+            Self::H2(down) => {
+                if let Some(sink) = &mut down.sink {
+                    sink.end(trailers);
+                }
+                true
+            }
+        }
+    }
+
+    /// No further request is served on this connection.
+    pub(crate) fn close_after(&mut self) {
+        if let Self::H1(down) = self {
+            down.asked.keep_alive = false;
+        }
+    }
+
+    /// Whether the response was sent to its end.
+    pub(crate) fn is_whole(&self) -> bool {
+        match self {
+            Self::H1(down) => down.response_ended,
+            Self::H2(down) => down.sink.as_ref().is_some_and(H2Sink::is_done),
+        }
+    }
+
+    /// Body bytes sent, as the client counts them.
+    pub(crate) fn sent(&self) -> u64 {
+        match self {
+            Self::H1(down) => down.sent,
+            Self::H2(down) => down.sink.as_ref().map_or(0, H2Sink::sent),
+        }
+    }
+
+    /// Ready once all of the response was handed to the kernel or the connection; an error when the client went away.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ()>> {
+        match self {
+            Self::H1(down) => down.outlet.poll_drain(cx).map_err(drop),
+            Self::H2(down) => match &mut down.sink {
+                Some(sink) => sink.poll_drain(cx).map_err(drop),
+                None => Poll::Ready(Ok(())),
+            },
+        }
+    }
+
+    /// Cuts the response short in a way the client cannot take for its end.
+    pub(crate) fn cut(mut self, reason: h2::Reason) {
+        match &mut self {
+            // The connection closes without the last chunk or the promised length.
+            Self::H1(down) => down.keep = false,
+            Self::H2(down) => match &mut down.sink {
+                Some(sink) => sink.reset(reason),
+                None => down.respond.send_reset(reason),
+            },
+        }
+    }
+
+    /// Ends the exchange; gives the connection back when it can serve another request.
+    pub(crate) async fn finish(self) -> Option<Kept> {
+        match self {
+            Self::H1(down) => down.finish().await,
+            Self::H2(mut down) => {
+                if !down.request_ended && down.sink.as_ref().is_some_and(H2Sink::is_done) {
+                    // RFC 9113, section 8.1: the answer is whole, the rest of the request is not needed.
+                    if let Some(sink) = &mut down.sink {
+                        sink.reset(h2::Reason::NO_ERROR);
+                    }
+                }
+                None
+            }
+        }
+    }
+
+    /// The session, for a tunnel that leaves HTTP behind.
+    pub(crate) fn into_http1(self) -> Option<(HttpSession, Outlet)> {
+        match self {
+            Self::H1(down) => Some((down.session, down.outlet)),
+            Self::H2(_) => None,
+        }
+    }
+}
+
+impl H1Down {
+    fn poll_event(&mut self, cx: &mut Context<'_>, read: bool) -> Poll<DownEvent> {
+        if self.outlet.poll_drain(cx).map_err(drop) == Poll::Ready(Err(())) {
+            return Poll::Ready(DownEvent::Gone);
+        }
+        if self.request_ended {
+            if self.upgraded {
+                return Poll::Pending;
+            }
+            // Nothing is expected but the next request, which the session keeps, or the client's leaving.
+            return match pin!(self.session.read_body_or_idle(true)).poll(cx) {
+                Poll::Ready(Err(_)) => Poll::Ready(DownEvent::Gone),
+                _ => Poll::Pending,
+            };
+        }
+        if !read {
+            return Poll::Pending;
+        }
+        // The read keeps its place in the session, so a future that is dropped while pending loses nothing.
+        match pin!(self.session.read_body_bytes()).poll(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(Some(chunk))) => Poll::Ready(DownEvent::Body(chunk)),
+            Poll::Ready(Ok(None)) => {
+                self.request_ended = true;
+                Poll::Ready(DownEvent::End)
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(match error.etype() {
+                ErrorType::ConnectionClosed | ErrorType::ReadError => DownEvent::Gone,
+                _ => DownEvent::Malformed,
+            }),
+        }
+    }
+
+    fn body(&mut self, chunk: &Bytes) -> bool {
+        let length = chunk.len() as u64;
+        match &mut self.framing {
+            Framing::Empty => return true,
+            Framing::Length(left) if *left < length => return false,
+            Framing::Length(left) => {
+                *left -= length;
+                self.outlet.send(chunk);
+            }
+            Framing::Chunked => self.outlet.push_with(|out| h1_head::write_chunk(chunk, out)),
+            Framing::Close => self.outlet.send(chunk),
+        }
+        self.sent += length;
+        true
+    }
+
+    fn end(&mut self, trailers: Option<&HeaderMap>) -> bool {
+        match self.framing {
+            Framing::Length(left) if left > 0 => return false,
+            Framing::Chunked if !self.response_ended => {
+                self.outlet.push_with(|out| h1_head::write_last_chunk(trailers, out));
+            }
+            _ => {}
+        }
+        self.response_ended = true;
+        true
+    }
+
+    async fn finish(mut self: Box<Self>) -> Option<Kept> {
+        if !self.keep || !self.response_ended || self.upgraded {
+            self.session.shutdown().await;
+            if !self.request_ended && !self.upgraded {
+                // Closing with unread bytes would reset the connection and could take the answer with it
+                // (RFC 9112, section 9.6), so what still comes is read for a moment.
+                let _ = tokio::time::timeout(LINGER, self.session.drain_request_body()).await;
+            }
+            return None;
+        }
+        // `reuse` closes the connection unless it was told to keep it, and reads what is left of the request body.
+        self.session.set_server_keepalive(Some(0));
+        let kept = tokio::time::timeout(LINGER, self.session.reuse()).await.ok()?.ok()??;
+        let (stream, prefix) = kept.into_parts();
+        let wire = stream.into_any().downcast::<Wire>().ok()?;
+        Some(Kept { wire, prefix })
+    }
+}
+
+impl H2Down {
+    fn poll_event(&mut self, cx: &mut Context<'_>, read: bool) -> Poll<DownEvent> {
+        let mut reset = Poll::Pending;
+        if let Some(sink) = &mut self.sink {
+            if sink.poll_drain(cx).map_err(drop) == Poll::Ready(Err(())) {
+                return Poll::Ready(DownEvent::Gone);
+            }
+            if !sink.is_done() {
+                reset = sink.poll_reset(cx);
+            }
+        } else {
+            reset = self.respond.poll_reset(cx);
+        }
+        if reset.is_ready() {
+            return Poll::Ready(DownEvent::Gone);
+        }
+        if self.request_ended || !read {
+            return Poll::Pending;
+        }
+        match self.body.poll_data(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Some(Ok(chunk))) => {
+                // What the pump has taken is bounded by what the upstream takes, so the window opens again at once.
+                let _ = self.body.flow_control().release_capacity(chunk.len());
+                Poll::Ready(DownEvent::Body(chunk))
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(if error.is_reset() || error.is_io() {
+                DownEvent::Gone
+            } else {
+                DownEvent::Malformed
+            }),
+            // Request trailers end here: no upstream of ours has asked for them (RFC 9110, section 6.5.1).
+            Poll::Ready(None) => {
+                self.request_ended = true;
+                Poll::Ready(DownEvent::End)
+            }
+        }
+    }
+}
+
+/// Takes the request head out of the session. What the session asks its own copy later is the method, and for upgrades
+/// the `Upgrade` header; a copy of all headers is made only for those.
+fn take_head(session: &mut HttpSession) -> Box<RequestHeader> {
+    let head = session.req_header_mut();
+    let stand_in = if head.headers.contains_key(http::header::UPGRADE) {
+        head.clone()
+    } else {
+        match RequestHeader::build_no_case(head.method.clone(), b"/", Some(0)) {
+            Ok(mut stand_in) => {
+                stand_in.set_version(head.version);
+                stand_in
+            }
+            Err(_) => head.clone(),
+        }
+    };
+    Box::new(std::mem::replace(head, stand_in))
+}

@@ -1,0 +1,108 @@
+//! The sending side of one HTTP/2 stream, with flow control kept apart from reading.
+
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::SendStream;
+use http::HeaderMap;
+
+/// Holds at most one chunk until the peer's window takes it.
+pub(super) struct H2Sink {
+    stream: SendStream<Bytes>,
+    queued: Bytes,
+    last: Last,
+    sent: u64,
+}
+
+/// How the stream ends once the queue is empty.
+enum Last {
+    /// Not yet.
+    Open,
+    Data,
+    Trailers(HeaderMap),
+    Done,
+}
+
+impl H2Sink {
+    /// Wraps a stream whose head was sent; `ended` when the head ended it.
+    pub(super) fn new(stream: SendStream<Bytes>, ended: bool) -> Self {
+        Self {
+            stream,
+            queued: Bytes::new(),
+            last: if ended { Last::Done } else { Last::Open },
+            sent: 0,
+        }
+    }
+
+    /// Whether the next chunk can be taken.
+    pub(super) fn is_ready(&self) -> bool {
+        self.queued.is_empty()
+    }
+
+    /// Whether everything, the end included, was handed to the connection.
+    pub(super) fn is_done(&self) -> bool {
+        matches!(self.last, Last::Done)
+    }
+
+    /// Takes a chunk. Call only when [ready](Self::is_ready).
+    pub(super) fn push(&mut self, chunk: Bytes) {
+        if self.queued.is_empty() {
+            self.queued = chunk;
+        } else {
+            let mut joined = bytes::BytesMut::from(&self.queued[..]);
+            joined.extend_from_slice(&chunk);
+            self.queued = joined.freeze();
+        }
+    }
+
+    /// No more chunks; trailers may follow.
+    pub(super) fn end(&mut self, trailers: Option<HeaderMap>) {
+        if matches!(self.last, Last::Open) {
+            self.last = trailers.map_or(Last::Data, Last::Trailers);
+        }
+    }
+
+    /// Hands over what the windows allow; ready once nothing is left to hand over.
+    pub(super) fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+        while !self.queued.is_empty() {
+            self.stream.reserve_capacity(self.queued.len());
+            let mut capacity = self.stream.capacity();
+            if capacity == 0 {
+                capacity = match ready!(self.stream.poll_capacity(cx)) {
+                    Some(capacity) => capacity?,
+                    None => return Poll::Ready(Err(h2::Reason::STREAM_CLOSED.into())),
+                };
+            }
+            let part = self.queued.split_to(capacity.min(self.queued.len()));
+            self.sent += part.len() as u64;
+            // The end rides on the last frame rather than on an empty one of its own.
+            let end = self.queued.is_empty() && matches!(self.last, Last::Data);
+            self.stream.send_data(part, end)?;
+            if end {
+                self.last = Last::Done;
+            }
+        }
+        match std::mem::replace(&mut self.last, Last::Done) {
+            Last::Open => self.last = Last::Open,
+            Last::Data => self.stream.send_data(Bytes::new(), true)?,
+            Last::Trailers(trailers) => self.stream.send_trailers(trailers)?,
+            Last::Done => {}
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ready when the peer reset the stream.
+    pub(super) fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<Result<h2::Reason, h2::Error>> {
+        self.stream.poll_reset(cx)
+    }
+
+    /// Gives the stream up.
+    pub(super) fn reset(&mut self, reason: h2::Reason) {
+        self.stream.send_reset(reason);
+    }
+
+    /// Body bytes handed over.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent
+    }
+}

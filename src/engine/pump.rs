@@ -1,0 +1,242 @@
+//! Moves an exchange's bytes both ways at once, with backpressure both ways.
+//!
+//! One step looks at both sides: it sends what waits, reads what the other side has room for, and otherwise waits for
+//! whichever moves first or for the deadline. Nothing is read that could not be passed on, so memory per exchange is a
+//! chunk and a buffer each way.
+
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use http::HeaderMap;
+use pillion_filters::{Chain, Exchange, Failure, Refusal};
+use pingora_http::ResponseHeader;
+
+use super::down::{Down, DownEvent};
+use super::up::{Up, UpEvent};
+
+/// An app that sends more interim responses than this is broken or hostile.
+const MAX_INTERIM: u32 = 64;
+
+/// How moving bytes came to its end.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// The client went away.
+    Gone,
+    /// The upstream, or a deadline, failed the exchange.
+    Failed(Failure),
+    /// A filter or the engine refuses the rest of the request.
+    Refused(Refusal),
+}
+
+/// What one step saw.
+enum Event {
+    Up(UpEvent),
+    Down(DownEvent),
+    Deadline,
+}
+
+/// What is counted over all attempts of an exchange.
+#[derive(Default)]
+pub(super) struct Counts {
+    /// Request body bytes read from the client.
+    pub(super) request_bytes: u64,
+    /// `grpc-status` of the response.
+    pub(super) grpc_status: Option<u16>,
+}
+
+/// One attempt under way.
+pub(super) struct Pump<'a> {
+    pub(super) chain: &'a Chain,
+    pub(super) exchange: &'a mut Exchange,
+    pub(super) down: &'a mut Down,
+    pub(super) up: &'a mut Up,
+    pub(super) counts: &'a mut Counts,
+    /// The request is with the upstream as a whole.
+    pub(super) request_sent: bool,
+    /// Whether any of the request body was read from the client.
+    pub(super) body_started: bool,
+    /// When something last moved.
+    pub(super) moved: Instant,
+    /// Idle limit once the protocol was switched.
+    pub(super) upgraded: Option<Duration>,
+}
+
+impl Pump<'_> {
+    /// Sends the request until the final response head is there.
+    pub(super) async fn until_head(&mut self) -> Result<Box<ResponseHeader>, Stop> {
+        let mut interim = 0;
+        loop {
+            match self.step().await {
+                Event::Up(UpEvent::Head(head)) => return Ok(head),
+                Event::Up(UpEvent::Interim(head)) => {
+                    interim += 1;
+                    if interim > MAX_INTERIM {
+                        return Err(Stop::Failed(Failure::MalformedResponse));
+                    }
+                    self.down.interim(&head);
+                }
+                Event::Up(UpEvent::Failed(failure)) => return Err(Stop::Failed(failure)),
+                Event::Up(UpEvent::Body(_) | UpEvent::End(_)) => return Err(Stop::Failed(Failure::Internal)),
+                Event::Down(event) => self.request(event).await?,
+                Event::Deadline => return Err(Stop::Failed(self.overdue(true))),
+            }
+        }
+    }
+
+    /// Passes the response body on until it is complete and sent.
+    pub(super) async fn until_end(&mut self) -> Result<(), Stop> {
+        loop {
+            match self.step().await {
+                Event::Up(UpEvent::Body(chunk)) => {
+                    let mut chunk = Some(chunk);
+                    if self.chain.reads_response_body() {
+                        self.chain
+                            .response_body(self.exchange, &mut chunk, false)
+                            .map_err(Stop::Failed)?;
+                    }
+                    if !chunk.is_none_or(|chunk| self.down.body(chunk)) {
+                        return Err(Stop::Failed(Failure::MalformedResponse));
+                    }
+                }
+                Event::Up(UpEvent::End(trailers)) => return self.finish(trailers),
+                Event::Up(UpEvent::Failed(failure)) => return Err(Stop::Failed(failure)),
+                Event::Up(UpEvent::Interim(_) | UpEvent::Head(_)) => {
+                    return Err(Stop::Failed(Failure::MalformedResponse));
+                }
+                Event::Down(event) => self.request(event).await?,
+                Event::Deadline => return Err(Stop::Failed(self.overdue(false))),
+            }
+        }
+    }
+
+    /// Ends the response towards the client.
+    pub(super) fn finish(&mut self, trailers: Option<HeaderMap>) -> Result<(), Stop> {
+        let mut last = None;
+        if self.chain.reads_response_body() {
+            self.chain
+                .response_body(self.exchange, &mut last, true)
+                .map_err(Stop::Failed)?;
+        }
+        if let Some(trailers) = &trailers {
+            self.counts.grpc_status = grpc_status(trailers);
+        }
+        let whole = last.is_none_or(|chunk| self.down.body(chunk)) && self.down.end(trailers);
+        if whole {
+            Ok(())
+        } else {
+            Err(Stop::Failed(Failure::ResponseIncomplete))
+        }
+    }
+
+    /// What the client did, passed on to the upstream.
+    async fn request(&mut self, event: DownEvent) -> Result<(), Stop> {
+        match event {
+            DownEvent::Gone => Err(Stop::Gone),
+            DownEvent::Malformed => Err(Stop::Failed(Failure::MalformedRequest)),
+            DownEvent::Body(chunk) => {
+                self.body_started = true;
+                self.counts.request_bytes += chunk.len() as u64;
+                let mut chunk = Some(chunk);
+                if self.chain.reads_request_body() && self.upgraded.is_none() {
+                    self.chain
+                        .request_body(self.exchange, &mut chunk, false)
+                        .map_err(Stop::Refused)?;
+                }
+                if let Some(chunk) = chunk {
+                    self.up.body(chunk).await;
+                }
+                Ok(())
+            }
+            DownEvent::End => self.end_request().await,
+        }
+    }
+
+    /// Tells the upstream that the request is complete.
+    pub(super) async fn end_request(&mut self) -> Result<(), Stop> {
+        if self.chain.reads_request_body() && self.upgraded.is_none() {
+            let mut last = None;
+            self.chain
+                .request_body(self.exchange, &mut last, true)
+                .map_err(Stop::Refused)?;
+            if let Some(chunk) = last {
+                self.up.body(chunk).await;
+            }
+        }
+        self.up.end().await;
+        self.request_sent = true;
+        Ok(())
+    }
+
+    async fn step(&mut self) -> Event {
+        let deadline = self.deadline();
+        let Self { up, down, .. } = self;
+        let look = std::future::poll_fn(|cx| {
+            // The upstream first: what it has is what the client waits for. It gets no further than the client's
+            // buffer, so it cannot keep the client from being served.
+            let had_room = down.is_ready();
+            if let Poll::Ready(event) = up.poll_event(cx, had_room) {
+                return Poll::Ready(Event::Up(event));
+            }
+            let upstream_had_room = up.is_ready();
+            if let Poll::Ready(event) = down.poll_event(cx, upstream_had_room) {
+                return Poll::Ready(Event::Down(event));
+            }
+            // Sending may just have made the room that a side was not read for, and nothing would wake us for it.
+            if !had_room && down.is_ready() {
+                return up.poll_event(cx, true).map(Event::Up);
+            }
+            Poll::Pending
+        });
+        let event = match deadline {
+            None => look.await,
+            Some(deadline) => {
+                let timeout = tokio::time::timeout_at(deadline.into(), look);
+                timeout.await.unwrap_or(Event::Deadline)
+            }
+        };
+        self.moved = Instant::now();
+        event
+    }
+
+    /// When this step has waited long enough.
+    fn deadline(&self) -> Option<Instant> {
+        let timeouts = &self.exchange.plan.timeouts;
+        let step = match self.upgraded {
+            Some(idle) => Some(idle),
+            None if self.request_sent && self.exchange.timing.first_byte.is_none() => timeouts.first_byte,
+            None => timeouts.idle,
+        };
+        let step = step.map(|limit| self.moved + limit);
+        let whole = timeouts
+            .exchange
+            .filter(|_| self.upgraded.is_none())
+            .map(|limit| self.exchange.timing.started + limit);
+        match (step, whole) {
+            (Some(step), Some(whole)) => Some(step.min(whole)),
+            (step, whole) => step.or(whole),
+        }
+    }
+
+    /// Whose fault a passed deadline is.
+    fn overdue(&self, awaiting_head: bool) -> Failure {
+        let timeouts = &self.exchange.plan.timeouts;
+        let whole = timeouts
+            .exchange
+            .is_some_and(|limit| self.exchange.timing.started.elapsed() >= limit);
+        if whole {
+            Failure::ExchangeTimeout
+        } else if awaiting_head && self.request_sent {
+            Failure::FirstByteTimeout
+        } else if awaiting_head && self.up.is_drained() {
+            // The upstream took all there was: it is the client that sends no more.
+            Failure::RequestTimeout
+        } else {
+            Failure::IdleTimeout
+        }
+    }
+}
+
+/// The status in a gRPC response's trailers or, for trailers-only ones, head.
+pub(super) fn grpc_status(fields: &HeaderMap) -> Option<u16> {
+    fields.get("grpc-status")?.to_str().ok()?.parse().ok()
+}

@@ -1,0 +1,164 @@
+//! CONNECT: a tunnel that counts bytes and time; what is inside it, usually TLS, is not opened.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{StatusCode, Version};
+use pillion_filters::{Direction, Refusal};
+use pingora_http::ResponseHeader;
+use tokio::io::AsyncWriteExt;
+
+use super::down::Down;
+use super::h1_head;
+use crate::clock;
+use crate::listener::wire::{Outlet, Wire, Writes};
+use crate::telemetry::ProxyMetrics;
+use crate::upstream::Endpoint;
+
+/// The outbound request names no host, or one that is no host.
+pub(super) const NO_DESTINATION: Refusal = Refusal::denied(
+    StatusCode::BAD_REQUEST,
+    "no_destination",
+    "the request names no host to send it to",
+);
+
+/// CONNECT towards the app, or over HTTP/2.
+const NOT_A_TUNNEL: Refusal = Refusal::denied(
+    StatusCode::METHOD_NOT_ALLOWED,
+    "connect_not_allowed",
+    "CONNECT is served to the app over HTTP/1.1 only",
+);
+
+/// Where a CONNECT request wants to go.
+pub(super) fn destination(
+    direction: Direction,
+    version: Version,
+    authority: Option<&str>,
+) -> Result<Endpoint, Refusal> {
+    if direction != Direction::Outbound || version != Version::HTTP_11 {
+        return Err(NOT_A_TUNNEL);
+    }
+    // RFC 9110, section 9.3.6: the port is not optional.
+    let (host, port) = authority
+        .and_then(|authority| host_and_port(authority, None))
+        .ok_or(NO_DESTINATION)?;
+    Ok(Endpoint::http1(host, port))
+}
+
+/// Splits `host:port` and `[v6]:port`.
+pub(super) fn host_and_port(authority: &str, default: Option<u16>) -> Option<(&str, u16)> {
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (host, rest) = rest.split_once(']')?;
+            (host, rest.strip_prefix(':'))
+        }
+        None => match authority.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (authority, None),
+        },
+    };
+    let port = match port {
+        Some(port) => port.parse().ok()?,
+        None => default?,
+    };
+    (!host.is_empty()).then_some((host, port))
+}
+
+/// The answer that opens a tunnel.
+pub(super) fn established() -> Box<ResponseHeader> {
+    let head = ResponseHeader::build_no_case(StatusCode::OK, Some(4));
+    Box::new(head.unwrap_or_else(|_| http::Response::new(()).into_parts().0.into()))
+}
+
+/// Bytes a tunnel moved.
+#[derive(Default)]
+pub(super) struct Moved {
+    /// From the app.
+    pub(super) sent: u64,
+    /// To the app.
+    pub(super) received: u64,
+}
+
+/// Runs a tunnel until both sides are done, one fails, or nothing moved for too long.
+pub(super) async fn run(
+    down: Down,
+    head: &ResponseHeader,
+    mut upstream: Box<Wire>,
+    idle: Duration,
+    metrics: &Arc<ProxyMetrics>,
+) -> Moved {
+    let Some((mut session, outlet)) = down.into_http1() else {
+        return Moved::default();
+    };
+    session.set_server_keepalive(Some(0));
+    let Ok(Some(kept)) = session.reuse().await else {
+        return Moved::default();
+    };
+    let (stream, prefix) = kept.into_parts();
+    let Ok(mut client) = stream.into_any().downcast::<Wire>() else {
+        return Moved::default();
+    };
+    outlet.push_with(|out| h1_head::write(head, clock::date, out));
+    if outlet.drain().await.is_err() {
+        return Moved::default();
+    }
+    client.set_writes(Writes::Direct);
+    upstream.set_writes(Writes::Direct);
+    let opened = Instant::now();
+    metrics.tunnels_open.inc();
+    let mut moved = Moved::default();
+    let early = prefix.unwrap_or_default();
+    if upstream.write_all(&early).await.is_ok() {
+        let (inner, outer) = (outlet, upstream.outlet());
+        let before = inner.received();
+        let (client, upstream) = (&mut *client, &mut *upstream);
+        tokio::select! {
+            _ = tokio::io::copy_bidirectional(client, upstream) => {}
+            () = stillness(&inner, &outer, idle) => {}
+        }
+        moved.sent = inner.received() - before + early.len() as u64;
+        moved.received = outer.received();
+    }
+    metrics.tunnels_open.dec();
+    metrics.tunnel_duration.observe(opened.elapsed().as_secs_f64());
+    metrics.tunnel_bytes_sent.inc_by(moved.sent);
+    metrics.tunnel_bytes_received.inc_by(moved.received);
+    moved
+}
+
+/// Ready once nothing was received on either side for that long.
+async fn stillness(a: &Outlet, b: &Outlet, idle: Duration) {
+    let mut seen = None;
+    loop {
+        let now = (a.received(), b.received());
+        if seen == Some(now) {
+            return;
+        }
+        seen = Some(now);
+        tokio::time::sleep(idle).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn authorities_are_split() {
+        assert_eq!(host_and_port("a.example:443", None), Some(("a.example", 443)));
+        assert_eq!(host_and_port("[::1]:8443", None), Some(("::1", 8443)));
+        assert_eq!(host_and_port("a.example", Some(80)), Some(("a.example", 80)));
+        assert_eq!(host_and_port("[::1]", Some(80)), Some(("::1", 80)));
+        for bad in ["a.example", ":443", "a:b", "a:70000", "[::1", ""] {
+            assert_eq!(host_and_port(bad, None), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_the_app_may_open_tunnels() {
+        let open = |direction, version| destination(direction, version, Some("a:443")).map_err(|refusal| refusal.reason);
+        assert!(open(Direction::Outbound, Version::HTTP_11).is_ok());
+        assert_eq!(open(Direction::Inbound, Version::HTTP_11).unwrap_err(), "connect_not_allowed");
+        assert_eq!(open(Direction::Outbound, Version::HTTP_2).unwrap_err(), "connect_not_allowed");
+    }
+}

@@ -1,0 +1,99 @@
+//! The requests of one HTTP/1 connection, one after the other.
+
+use std::sync::Arc;
+
+use pillion_filters::Direction;
+use pingora_core::protocols::http::v1::server::HttpSession;
+use pingora_error::ErrorType;
+
+use super::wire::{Outlet, Wire};
+use super::worker::{Client, Worker};
+use crate::engine::{self, Down, Kept};
+use crate::snapshot::ConnectionLimits;
+
+const MALFORMED: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\
+    Proxy-Status: pillion; error=http_request_error; details=\"malformed_request\"\r\n\r\n";
+const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\
+    Proxy-Status: pillion; error=http_request_error; details=\"header_timeout\"\r\n\r\n";
+
+/// Serves requests until the client or a limit ends the connection.
+pub(super) async fn serve(
+    worker: &Arc<Worker>,
+    direction: Direction,
+    wire: Wire,
+    client: &Client,
+    limits: ConnectionLimits,
+) {
+    let outlet = wire.outlet();
+    let mut kept = Kept {
+        wire: Box::new(wire),
+        prefix: None,
+    };
+    let mut first = true;
+    loop {
+        let Kept { mut wire, prefix } = kept;
+        let has_bytes = first || prefix.as_ref().is_some_and(|prefix| !prefix.is_empty());
+        if !has_bytes && !await_request(worker, &mut wire, &limits).await {
+            return;
+        }
+        first = false;
+        let mut session = HttpSession::new(wire);
+        prepare(&mut session, prefix, &limits);
+        match tokio::time::timeout(limits.header_timeout, session.read_request()).await {
+            Ok(Ok(Some(_))) => {}
+            Ok(Ok(None)) => return,
+            Ok(Err(error)) => {
+                if matches!(error.etype(), ErrorType::ConnectionClosed | ErrorType::ReadError) {
+                    return;
+                }
+                tracing::debug!(%error, "malformed request head");
+                return refuse(worker, direction, session, &outlet, MALFORMED).await;
+            }
+            Err(_) => return refuse(worker, direction, session, &outlet, TOO_SLOW).await,
+        }
+        let (down, head) = Down::http1(session, outlet.clone(), worker.is_draining());
+        match engine::serve(worker, direction, client, down, head).await {
+            Some(next) => kept = next,
+            None => return,
+        }
+    }
+}
+
+/// Waits for the next request's first byte. False when none came.
+async fn await_request(worker: &Worker, wire: &mut Wire, limits: &ConnectionLimits) -> bool {
+    let mut draining = worker.draining.clone();
+    tokio::select! {
+        readable = tokio::time::timeout(limits.idle_timeout, wire.readable()) => matches!(readable, Ok(Ok(()))),
+        _ = draining.wait_for(|&draining| draining) => false,
+    }
+}
+
+fn prepare(session: &mut HttpSession, prefix: Option<bytes::BytesMut>, limits: &ConnectionLimits) {
+    // The deadlines are ours: of the whole head, of idleness, of the exchange. The session's are per read.
+    session.set_server_keepalive(Some(0));
+    session.set_read_timeout(None);
+    // RFC 9112, section 9.3.2: requests sent ahead are served in order rather than refused.
+    session.set_pipelining_enabled(true);
+    session.set_abort_on_close(!limits.allow_half_close);
+    if let Some(prefix) = prefix {
+        session.set_pipelined_prefix(prefix);
+    }
+}
+
+/// Answers a head that could not be read, and closes.
+async fn refuse(
+    worker: &Worker,
+    direction: Direction,
+    mut session: HttpSession,
+    outlet: &Outlet,
+    answer: &'static [u8],
+) {
+    worker.metrics.connections(direction).malformed.inc();
+    outlet.send(answer);
+    let closing = async {
+        let _ = outlet.drain().await;
+        session.shutdown().await;
+    };
+    // A client that does not read its answer does not keep us.
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(2), closing).await;
+}

@@ -1,0 +1,134 @@
+//! The streams of one HTTP/2 connection.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use h2::server::{Connection, SendResponse};
+use h2::{Reason, RecvStream};
+use http::{Method, Request};
+use pillion_filters::Direction;
+use pingora_http::RequestHeader;
+use tokio::sync::Notify;
+
+use super::wire::Wire;
+use super::worker::{Client, Worker};
+use crate::engine::{self, Down};
+use crate::snapshot::ConnectionLimits;
+
+/// What a client may send ahead on one stream.
+const STREAM_WINDOW: u32 = 256 * 1024;
+/// What a client may send ahead on one connection.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Decoded size of a request's fields.
+const MAX_HEADER_LIST: u32 = 128 * 1024;
+/// Streams reset by the client that may still be in memory.
+const MAX_RESET_STREAMS: usize = 64;
+
+/// Streams being served, and a call when there are none.
+#[derive(Default)]
+struct Streams {
+    open: AtomicUsize,
+    none: Notify,
+}
+
+struct StreamGuard(Arc<Streams>);
+
+impl Drop for StreamGuard {
+    fn drop(&mut self) {
+        if self.0.open.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.none.notify_one();
+        }
+    }
+}
+
+/// Serves streams until the client or a limit ends the connection.
+pub(super) async fn serve(
+    worker: &Arc<Worker>,
+    direction: Direction,
+    wire: Wire,
+    client: Client,
+    limits: ConnectionLimits,
+) {
+    let handshake = h2::server::Builder::new()
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(MAX_HEADER_LIST)
+        .max_concurrent_streams(limits.max_streams)
+        .max_concurrent_reset_streams(MAX_RESET_STREAMS)
+        .handshake(wire);
+    let Ok(Ok(mut connection)) = tokio::time::timeout(limits.header_timeout, handshake).await else {
+        worker.metrics.connections(direction).malformed.inc();
+        return;
+    };
+    let client = Arc::new(client);
+    let streams = Arc::new(Streams::default());
+    let mut draining = worker.draining.clone();
+    let mut drained = false;
+    loop {
+        let accepted = tokio::select! {
+            accepted = connection.accept() => accepted,
+            () = idle(&streams, &limits), if !drained => {
+                connection.graceful_shutdown();
+                drained = true;
+                continue;
+            }
+            _ = draining.wait_for(|&draining| draining), if !drained => {
+                // Streams the client opened before it hears of this are still served (RFC 9113, section 6.8).
+                connection.graceful_shutdown();
+                drained = true;
+                continue;
+            }
+        };
+        match accepted {
+            Some(Ok((request, respond))) => {
+                streams.open.fetch_add(1, Ordering::Relaxed);
+                let guard = StreamGuard(streams.clone());
+                let (worker, client) = (worker.clone(), client.clone());
+                tokio::spawn(async move {
+                    stream(&worker, direction, &client, request, respond).await;
+                    drop(guard);
+                });
+            }
+            Some(Err(error)) => {
+                tracing::debug!(%error, "HTTP/2 connection failed");
+                return finish(&mut connection).await;
+            }
+            None => return,
+        }
+    }
+}
+
+/// Lets the connection say why it ends.
+async fn finish(connection: &mut Connection<Wire, Bytes>) {
+    let closing = std::future::poll_fn(|cx| connection.poll_closed(cx));
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(1), closing).await;
+}
+
+/// Ready once no stream was open for the idle time.
+async fn idle(streams: &Streams, limits: &ConnectionLimits) {
+    while streams.open.load(Ordering::Relaxed) > 0 {
+        streams.none.notified().await;
+    }
+    tokio::time::sleep(limits.idle_timeout).await;
+}
+
+async fn stream(
+    worker: &Worker,
+    direction: Direction,
+    client: &Client,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) {
+    let (parts, body) = request.into_parts();
+    let head = RequestHeader::from(parts);
+    // The URI parser lets some bytes through that would split an HTTP/1 request line.
+    if head.raw_path().iter().any(|byte| matches!(byte, 0 | b'\r' | b'\n' | b' ')) {
+        worker.metrics.connections(direction).malformed.inc();
+        respond.send_reset(Reason::PROTOCOL_ERROR);
+        return;
+    }
+    let head_only = head.method == Method::HEAD;
+    let down = Down::http2(body, respond, head_only);
+    engine::serve(worker, direction, client, down, Box::new(head)).await;
+}

@@ -1,0 +1,174 @@
+//! A worker's accept loop and what its connections share.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http::{HeaderValue, Version};
+use pillion_filters::{Connection, Direction};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use super::sniff::{self, Spoken};
+use super::wire::{Wire, Writes};
+use super::{http1, http2};
+use crate::engine::Connector;
+use crate::snapshot::Snapshot;
+use crate::telemetry::ProxyMetrics;
+
+/// How long to wait when the process is out of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What the connections of one worker share.
+pub(crate) struct Worker {
+    /// The running configuration.
+    pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Upstream connections.
+    pub(crate) connector: Connector,
+    /// The sidecar's own metrics.
+    pub(crate) metrics: Arc<ProxyMetrics>,
+    /// Turns true when the sidecar drains.
+    pub(crate) draining: watch::Receiver<bool>,
+    /// Open client connections of all workers, by direction.
+    pub(crate) open: Arc<OpenConnections>,
+}
+
+/// Open client connections of all workers.
+#[derive(Default)]
+pub(crate) struct OpenConnections {
+    inbound: AtomicUsize,
+    outbound: AtomicUsize,
+}
+
+impl OpenConnections {
+    fn of(&self, direction: Direction) -> &AtomicUsize {
+        match direction {
+            Direction::Inbound => &self.inbound,
+            Direction::Outbound => &self.outbound,
+        }
+    }
+
+    /// Both directions together.
+    pub(crate) fn total(&self) -> usize {
+        self.inbound.load(Ordering::Relaxed) + self.outbound.load(Ordering::Relaxed)
+    }
+}
+
+impl Worker {
+    /// The running configuration; an exchange keeps the one it began with.
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Whether the sidecar is on its way out.
+    pub(crate) fn is_draining(&self) -> bool {
+        *self.draining.borrow()
+    }
+}
+
+/// Who connected.
+pub(crate) struct Client {
+    /// What exchanges are told.
+    pub(crate) connection: Connection,
+    /// The address as header text, written once a connection.
+    pub(crate) address: Option<HeaderValue>,
+}
+
+impl Client {
+    fn new(peer: SocketAddr, local: Option<SocketAddr>) -> Self {
+        let ip = peer.ip().to_canonical();
+        Self {
+            connection: Connection {
+                client: Some(SocketAddr::new(ip, peer.port())),
+                local,
+                scheme: "http",
+                version: Version::HTTP_11,
+            },
+            address: address_text(ip),
+        }
+    }
+}
+
+fn address_text(ip: IpAddr) -> Option<HeaderValue> {
+    HeaderValue::from_str(&ip.to_string()).ok()
+}
+
+/// Accepts until the sidecar drains.
+pub(crate) async fn accept(worker: Arc<Worker>, direction: Direction, listener: TcpListener) {
+    let mut draining = worker.draining.clone();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = draining.wait_for(|&draining| draining) => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => admit(&worker, direction, stream, peer),
+            // The client left before it was accepted, or the process is out of descriptors; either passes.
+            Err(error) => {
+                tracing::debug!(%error, "accept failed");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn admit(worker: &Arc<Worker>, direction: Direction, stream: TcpStream, peer: SocketAddr) {
+    let metrics = worker.metrics.connections(direction);
+    let limits = match worker.snapshot.load().side(direction) {
+        Some(side) => side.limits,
+        None => return,
+    };
+    let open = worker.open.of(direction);
+    if open.fetch_add(1, Ordering::Relaxed) >= limits.max_connections {
+        open.fetch_sub(1, Ordering::Relaxed);
+        metrics.refused.inc();
+        return;
+    }
+    metrics.accepted.inc();
+    metrics.open.inc();
+    let worker = worker.clone();
+    tokio::spawn(async move {
+        let _ = stream.set_nodelay(true);
+        let client = Client::new(peer, stream.local_addr().ok());
+        let guard = OpenGuard {
+            worker: worker.clone(),
+            direction,
+        };
+        serve(&worker, direction, Wire::tcp(stream), client, limits).await;
+        drop(guard);
+    });
+}
+
+/// Counts a connection down however its task ends.
+struct OpenGuard {
+    worker: Arc<Worker>,
+    direction: Direction,
+}
+
+impl Drop for OpenGuard {
+    fn drop(&mut self) {
+        self.worker.open.of(self.direction).fetch_sub(1, Ordering::Relaxed);
+        self.worker.metrics.connections(self.direction).open.dec();
+    }
+}
+
+async fn serve(
+    worker: &Arc<Worker>,
+    direction: Direction,
+    mut wire: Wire,
+    client: Client,
+    limits: crate::snapshot::ConnectionLimits,
+) {
+    // Bytes that dribble in must not hold a connection: telling the protocol counts against the head's time.
+    let sniffed = tokio::time::timeout(limits.idle_timeout.min(limits.header_timeout), sniff::sniff(&mut wire)).await;
+    match sniffed {
+        Ok(Some(Spoken::Http1)) => http1::serve(worker, direction, wire, &client, limits).await,
+        Ok(Some(Spoken::Http2)) => {
+            wire.set_writes(Writes::Direct);
+            http2::serve(worker, direction, wire, client, limits).await;
+        }
+        Ok(None) | Err(_) => {}
+    }
+}

@@ -1,0 +1,113 @@
+//! A running sidecar: its threads, from start to stop.
+//!
+//! Each worker is a thread with a current-thread runtime, its own listening sockets and its own upstream connections. One
+//! more thread, *control*, runs the admin API, signals and reloads. The exporter and the access-log writer have a thread
+//! each, which sleep when there is nothing to do.
+
+mod control;
+mod start;
+mod workers;
+
+pub use self::start::{Options, StartError, start};
+pub(crate) use self::start::dry_ground;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use crate::config::{self, ConfigErrors, Loaded};
+use crate::listener::OpenConnections;
+use crate::snapshot::{self, Ground, Snapshot};
+use crate::telemetry::ProxyMetrics;
+
+/// What the threads of a sidecar share.
+pub(crate) struct Shared {
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    loaded: ArcSwap<Loaded>,
+    files: Vec<PathBuf>,
+    ground: Ground,
+    metrics: Arc<ProxyMetrics>,
+    open: Arc<OpenConnections>,
+    draining: watch::Sender<bool>,
+    /// False from the moment the sidecar is told to stop, before it stops accepting.
+    ready: AtomicBool,
+}
+
+impl Shared {
+    /// Reads the configuration files again. A bad configuration changes nothing.
+    pub(crate) fn reload(&self) -> Result<(), ConfigErrors> {
+        let result = self.read_again();
+        self.metrics.reloaded(result.is_ok());
+        match &result {
+            Ok(()) => tracing::info!("configuration reloaded"),
+            Err(errors) => tracing::error!("configuration not reloaded, the old one stays: {errors}"),
+        }
+        result
+    }
+
+    fn read_again(&self) -> Result<(), ConfigErrors> {
+        let names: Vec<&str> = self.ground.registry.entries().iter().map(|entry| entry.name).collect();
+        let loaded = config::load(&self.files, &names)?;
+        let snapshot = snapshot::build(&loaded, &self.ground)?;
+        start::warn_of_what_needs_a_restart(&self.loaded.load().config, &loaded.config);
+        self.snapshot.store(Arc::new(snapshot));
+        self.loaded.store(Arc::new(loaded));
+        Ok(())
+    }
+}
+
+/// A sidecar that is listening.
+pub struct Running {
+    /// Where clients connect.
+    pub inbound: Option<SocketAddr>,
+    /// Where the app sends its requests.
+    pub outbound: Option<SocketAddr>,
+    /// Where the admin API is.
+    pub admin: Option<SocketAddr>,
+    shared: Arc<Shared>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+    stopped: watch::Sender<bool>,
+    telemetry: start::TelemetryThreads,
+}
+
+impl Running {
+    /// Stops as configured: not ready, drain delay, no new connections, exchanges in flight finish within the grace period.
+    pub fn stop(self) {
+        self.shared.ready.store(false, Ordering::Relaxed);
+        let shutdown = self.shared.loaded.load().config.shutdown;
+        std::thread::sleep(shutdown.drain_delay.0);
+        self.shared.draining.send_replace(true);
+        let deadline = Instant::now() + shutdown.grace_period.0;
+        // Connections close by themselves once they are idle; this only watches.
+        while self.shared.open.total() > 0 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let left = self.shared.open.total();
+        if left > 0 {
+            tracing::warn!(connections = left, "grace period is over, closing what is left");
+        }
+        self.stopped.send_replace(true);
+        for thread in self.threads {
+            // A panic in there was reported when it happened.
+            let _ = thread.join();
+        }
+        self.telemetry.stop();
+    }
+
+    /// Blocks until SIGTERM or SIGINT, reloading on SIGHUP, then stops.
+    pub fn wait(self) {
+        let signal = control::wait_for_stop(&self.shared);
+        tracing::info!(signal, "stopping");
+        self.stop();
+    }
+
+    /// Reads the configuration files again.
+    pub fn reload(&self) -> Result<(), ConfigErrors> {
+        self.shared.reload()
+    }
+}

@@ -1,0 +1,118 @@
+//! The control thread: the admin API, and signals.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use pillion_filters::Direction;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use super::Shared;
+use crate::admin::{self, AdminSource, Readiness};
+use crate::config;
+use crate::upstream::Address;
+
+/// How long `/readyz` waits for the app to take a connection.
+const APP_CHECK: Duration = Duration::from_secs(1);
+
+/// Starts the admin API on a thread of its own: a scrape never takes a worker's time.
+pub(super) fn spawn(
+    shared: Arc<Shared>,
+    listener: TcpListener,
+    mut stopped: watch::Receiver<bool>,
+) -> std::io::Result<std::thread::JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("control".to_owned()).spawn(move || {
+        runtime.block_on(async move {
+            let listener = match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => listener,
+                Err(error) => return tracing::error!(%error, "the admin API is off"),
+            };
+            let token = {
+                let loaded = shared.loaded.load();
+                loaded.config.admin.token.as_ref().map(|token| token.expose().to_owned())
+            };
+            let stop = async move {
+                // An error means that the sidecar is gone, which is a stop as well.
+                let _ = stopped.wait_for(|&stopped| stopped).await;
+            };
+            if let Err(error) = admin::serve(listener, token, Arc::new(Source(shared)), stop).await {
+                tracing::error!(%error, "the admin API failed");
+            }
+        });
+    })
+}
+
+struct Source(Arc<Shared>);
+
+impl AdminSource for Source {
+    fn ready(&self) -> BoxFuture<'_, Readiness> {
+        let listening = if self.0.ready.load(Ordering::Relaxed) {
+            Ok(())
+        } else {
+            Err("the sidecar is stopping".to_owned())
+        };
+        let snapshot = self.0.snapshot.load();
+        let app = snapshot.side(Direction::Inbound).and_then(|side| side.app.clone());
+        Box::pin(async move {
+            let mut checks = vec![("listening", listening)];
+            if let Some(app) = app {
+                checks.push(("app", reachable(&app.address).await));
+            }
+            Readiness(checks)
+        })
+    }
+
+    fn config_yaml(&self) -> String {
+        config::explain(&self.0.loaded.load())
+    }
+
+    fn metrics(&self) -> String {
+        crate::telemetry::render(&self.0.ground.telemetry.metrics)
+    }
+
+    fn reload(&self) -> Result<(), String> {
+        self.0.reload().map_err(|errors| errors.to_string())
+    }
+}
+
+async fn reachable(address: &Address) -> Result<(), String> {
+    let connecting = async {
+        match address {
+            Address::Tcp(host, port) => TcpStream::connect((&**host, *port)).await.map(drop),
+            Address::Unix(path) => UnixStream::connect(path).await.map(drop),
+        }
+    };
+    match tokio::time::timeout(APP_CHECK, connecting).await {
+        Ok(connected) => connected.map_err(|error| error.to_string()),
+        Err(_) => Err("no connection within a second".to_owned()),
+    }
+}
+
+/// Blocks until a signal says stop; its name.
+pub(super) fn wait_for_stop(shared: &Shared) -> &'static str {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let Ok(runtime) = runtime else { return "no runtime" };
+    runtime.block_on(async {
+        let streams = (
+            signal(SignalKind::terminate()),
+            signal(SignalKind::interrupt()),
+            signal(SignalKind::hangup()),
+        );
+        let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = streams else {
+            return "no signals";
+        };
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return "SIGTERM",
+                _ = interrupt.recv() => return "SIGINT",
+                // The result is in the log, the metric and the admin API.
+                _ = hangup.recv() => drop(shared.reload()),
+            }
+        }
+    })
+}

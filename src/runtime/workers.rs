@@ -1,0 +1,71 @@
+//! The worker threads.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pillion_filters::Direction;
+use tokio::sync::watch;
+
+use super::Shared;
+use crate::engine::{Connector, PoolLimits};
+use crate::listener::{self, Worker, socket};
+
+/// How often idle upstream connections are looked at.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// Starts a worker with its listening sockets.
+pub(super) fn spawn(
+    shared: &Arc<Shared>,
+    index: usize,
+    listeners: Vec<(Direction, TcpListener)>,
+    stopped: watch::Receiver<bool>,
+) -> std::io::Result<std::thread::JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let worker = Arc::new(Worker {
+        snapshot: shared.snapshot.clone(),
+        connector: Connector::new(shared.metrics.clone()),
+        metrics: shared.metrics.clone(),
+        draining: shared.draining.subscribe(),
+        open: shared.open.clone(),
+    });
+    let entered = runtime.enter();
+    let listeners = listeners
+        .into_iter()
+        .map(|(direction, listener)| Ok((direction, socket::adopt(listener)?)))
+        .collect::<std::io::Result<Vec<_>>>()?;
+    drop(entered);
+    std::thread::Builder::new()
+        .name(format!("worker-{index}"))
+        .spawn(move || runtime.block_on(serve(worker, listeners, stopped)))
+}
+
+async fn serve(
+    worker: Arc<Worker>,
+    listeners: Vec<(Direction, tokio::net::TcpListener)>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    for (direction, listener) in listeners {
+        tokio::spawn(listener::accept(worker.clone(), direction, listener));
+    }
+    let mut sweep = tokio::time::interval(SWEEP);
+    sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = stopped.wait_for(|&stopped| stopped) => return,
+            _ = sweep.tick() => worker.connector.sweep(pool_limits(&worker)),
+        }
+    }
+}
+
+fn pool_limits(worker: &Worker) -> PoolLimits {
+    let snapshot = worker.snapshot();
+    let side = snapshot.side(Direction::Inbound).or_else(|| snapshot.side(Direction::Outbound));
+    side.map_or(
+        PoolLimits {
+            max_idle: 0,
+            idle_timeout: Duration::ZERO,
+        },
+        |side| side.pool,
+    )
+}

@@ -1,0 +1,93 @@
+//! One validated configuration, compiled: listeners, routes, chains, upstreams. Swapped whole; an exchange keeps the one
+//! it began with.
+
+mod build;
+mod routes;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+use pillion_filters::{Chain, Direction, Route};
+use pingora_http::RequestHeader;
+
+pub(crate) use self::build::{Ground, build};
+use self::routes::RouteTable;
+use crate::config::ConnectionLimits as ConfiguredLimits;
+use crate::engine::{Forwarding, PoolLimits};
+use crate::upstream::{Endpoint, Upstream};
+
+/// Everything an exchange needs to know.
+pub(crate) struct Snapshot {
+    inbound: Option<Side>,
+    outbound: Option<Side>,
+}
+
+impl Snapshot {
+    /// What holds for one direction, if the sidecar serves it.
+    pub(crate) fn side(&self, direction: Direction) -> Option<&Side> {
+        match direction {
+            Direction::Inbound => self.inbound.as_ref(),
+            Direction::Outbound => self.outbound.as_ref(),
+        }
+    }
+}
+
+/// One direction.
+pub(crate) struct Side {
+    /// Limits of client connections.
+    pub(crate) limits: ConnectionLimits,
+    /// Bounds of the pools of upstream connections.
+    pub(crate) pool: PoolLimits,
+    /// How clients are named to the app.
+    pub(crate) forwarding: Forwarding,
+    /// How long a tunnel or switched connection may be still.
+    pub(crate) tunnel_idle: Duration,
+    /// The app, inbound.
+    pub(crate) app: Option<Arc<Endpoint>>,
+    routes: RouteTable,
+}
+
+impl Side {
+    /// The first route that matches, or the one called `unmatched`.
+    pub(crate) fn route(&self, head: &RequestHeader, authority: Option<&HeaderValue>) -> &CompiledRoute {
+        self.routes.find(head, authority)
+    }
+}
+
+/// A route with its chain.
+pub(crate) struct CompiledRoute {
+    /// What filters and telemetry see of it.
+    pub(crate) route: Arc<Route>,
+    /// Its filters.
+    pub(crate) chain: Chain,
+    /// Where its requests go.
+    pub(crate) upstream: Upstream,
+}
+
+/// Limits of client connections, as the listener uses them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ConnectionLimits {
+    /// Open at once; further ones are closed at once and counted.
+    pub(crate) max_connections: usize,
+    /// For a whole request head.
+    pub(crate) header_timeout: Duration,
+    /// Without a request.
+    pub(crate) idle_timeout: Duration,
+    /// HTTP/2 streams open at once on a connection.
+    pub(crate) max_streams: u32,
+    /// Whether a client that closed its sending side still gets its answer.
+    pub(crate) allow_half_close: bool,
+}
+
+impl From<&ConfiguredLimits> for ConnectionLimits {
+    fn from(limits: &ConfiguredLimits) -> Self {
+        Self {
+            max_connections: limits.max_connections.get(),
+            header_timeout: limits.header_timeout.0,
+            idle_timeout: limits.idle_timeout.0,
+            max_streams: limits.max_streams.get(),
+            allow_half_close: limits.allow_half_close,
+        }
+    }
+}

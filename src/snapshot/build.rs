@@ -1,0 +1,201 @@
+//! Compiles a configuration: filters are built, chains linked, routes grouped.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pillion_filters::{
+    BuildError, Chain, Context, Direction, Link, Plan, Registry, Route, SharedState, Telemetry, Timeouts,
+};
+
+use super::routes::{Conditions, RouteTable};
+use super::{CompiledRoute, Side, Snapshot};
+use crate::config::{
+    self, AppAddress, ConfigError, ConfigErrors, ConfiguredFilter, ForwardedStyle, Loaded, suggest,
+};
+use crate::engine::{Forwarding, PoolLimits, Style};
+use crate::upstream::{Address, Endpoint, Protocol, Upstream};
+
+/// How long a tunnel or switched connection may be still. WebSockets are quiet for long, dead peers for ever.
+const TUNNEL_IDLE: Duration = Duration::from_secs(3600);
+
+/// The name of the route for what no route matches; its path never becomes a label.
+const UNMATCHED: &str = "unmatched";
+
+/// What snapshots are built on, and outlives them.
+pub(crate) struct Ground {
+    /// The plugins.
+    pub(crate) registry: Registry,
+    /// Where filters report to.
+    pub(crate) telemetry: Telemetry,
+    /// What filters remember across snapshots.
+    pub(crate) state: SharedState,
+}
+
+/// Compiles a configuration, or tells everything that is wrong with its filters.
+pub(crate) fn build(loaded: &Loaded, ground: &Ground) -> Result<Snapshot, ConfigErrors> {
+    let mut builder = Builder {
+        loaded,
+        ground,
+        errors: Vec::new(),
+    };
+    let config = &loaded.config;
+    let inbound = config.inbound.as_ref().map(|inbound| {
+        let app = Arc::new(endpoint(&inbound.app));
+        builder.side(Direction::Inbound, &inbound.connections, Some(app))
+    });
+    let outbound = config
+        .outbound
+        .as_ref()
+        .map(|outbound| builder.side(Direction::Outbound, &outbound.connections, None));
+    if builder.errors.is_empty() {
+        Ok(Snapshot { inbound, outbound })
+    } else {
+        Err(ConfigErrors::new(builder.errors, loaded.sources.clone()))
+    }
+}
+
+struct Builder<'a> {
+    loaded: &'a Loaded,
+    ground: &'a Ground,
+    errors: Vec<ConfigError>,
+}
+
+impl Builder<'_> {
+    fn side(&mut self, direction: Direction, limits: &config::ConnectionLimits, app: Option<Arc<Endpoint>>) -> Side {
+        let config = &self.loaded.config;
+        let upstream = app.clone().map_or(Upstream::Authority, Upstream::App);
+        let routes = config
+            .routes
+            .iter()
+            .enumerate()
+            .filter(|(_, route)| Direction::from(route.direction) == direction)
+            .map(|(index, route)| {
+                let conditions = Conditions::new(&route.matches);
+                (conditions, self.route(direction, Some(index), &upstream))
+            })
+            .collect();
+        let unmatched = self.route(direction, None, &upstream);
+        Side {
+            limits: limits.into(),
+            pool: PoolLimits {
+                max_idle: config.pool.max_idle,
+                idle_timeout: config.pool.idle_timeout.0,
+            },
+            forwarding: Forwarding {
+                style: match config.forwarded.style {
+                    ForwardedStyle::XForwarded => Style::XForwarded,
+                    ForwardedStyle::Forwarded => Style::Forwarded,
+                    ForwardedStyle::Off => Style::Off,
+                },
+                trust: config.forwarded.trust.clone(),
+            },
+            tunnel_idle: TUNNEL_IDLE,
+            app,
+            routes: RouteTable::new(routes, unmatched),
+        }
+    }
+
+    fn route(&mut self, direction: Direction, index: Option<usize>, upstream: &Upstream) -> CompiledRoute {
+        let config = &self.loaded.config;
+        let configured = index.and_then(|index| config.routes.get(index));
+        let timeouts = configured.map_or_else(|| config.timeouts.clone(), |route| config.timeouts.overlaid(&route.timeouts));
+        let name = match (configured, index) {
+            (Some(route), Some(index)) => route_name(route, index),
+            _ => UNMATCHED.to_owned(),
+        };
+        let route = Arc::new(Route {
+            service: Arc::from(config.service.as_str()),
+            name: Arc::from(name),
+            direction,
+            error_format: config.errors.format.into(),
+            plan: Plan {
+                timeouts: Timeouts {
+                    connect: Some(timeouts.connect.0),
+                    first_byte: Some(timeouts.first_byte.0),
+                    idle: Some(timeouts.idle.0),
+                    exchange: timeouts.exchange.map(|limit| limit.0),
+                },
+            },
+        });
+        let filters = self.loaded.chain(direction, index);
+        let links = filters.iter().filter_map(|filter| self.link(filter, &route)).collect();
+        CompiledRoute {
+            route,
+            chain: Chain::new(links),
+            upstream: upstream.clone(),
+        }
+    }
+
+    fn link(&mut self, filter: &ConfiguredFilter, route: &Arc<Route>) -> Option<Link> {
+        let Some(entry) = self.ground.registry.get(&filter.plugin) else {
+            let known = self.ground.registry.entries().iter().map(|entry| entry.name);
+            let error = ConfigError::new(filter.settings.pos.clone(), format!("unknown plugin `{}`", filter.plugin))
+                .with_help(suggest(&filter.plugin, known))
+                .with_path(&*filter.path);
+            self.report(vec![error]);
+            return None;
+        };
+        let context = Context {
+            filter: &filter.name,
+            route,
+            telemetry: &self.ground.telemetry,
+            state: &self.ground.state,
+        };
+        let built = config::deserialize_erased(&filter.settings, &filter.path, &mut |deserializer| {
+            match entry.build(deserializer, &context) {
+                Ok(built) => Ok(Ok(built)),
+                Err(BuildError::Shape(error)) => Err(error),
+                Err(BuildError::Meaning(message)) => Ok(Err(message)),
+            }
+        });
+        match built {
+            // One that takes part in nothing costs nothing.
+            Ok(Ok(built)) if built.phases() == pillion_filters::Phases::NONE => None,
+            Ok(Ok(built)) => Some(Link {
+                plugin: entry.name,
+                filter: built,
+            }),
+            Ok(Err(message)) => {
+                let error = ConfigError::new(filter.settings.pos.clone(), format!("{}: {message}", filter.path))
+                    .with_path(&*filter.path);
+                self.report(vec![error]);
+                None
+            }
+            Err(errors) => {
+                self.report(errors);
+                None
+            }
+        }
+    }
+
+    /// A mistake in a service's settings shows in every route that inherits them; it is told once.
+    fn report(&mut self, errors: Vec<ConfigError>) {
+        for error in errors {
+            if !self.errors.iter().any(|known| known.to_string() == error.to_string()) {
+                self.errors.push(error);
+            }
+        }
+    }
+}
+
+/// A route's name: given, or its template, or its place.
+fn route_name(route: &config::Route, index: usize) -> String {
+    let template = route.matches.path.as_ref().map(|path| path.as_str().to_owned());
+    route.name.clone().or(template).unwrap_or_else(|| format!("route-{index}"))
+}
+
+/// The app's address as the engine uses it.
+fn endpoint(app: &AppAddress) -> Endpoint {
+    match app {
+        AppAddress::Http1 { host, port } => Endpoint::http1(host, *port),
+        AppAddress::Http2 { host, port } => Endpoint {
+            protocol: Protocol::H2c,
+            ..Endpoint::http1(host, *port)
+        },
+        AppAddress::Unix(path) => Endpoint {
+            name: Arc::from(format!("unix:{}", path.display())),
+            address: Address::Unix(path.clone()),
+            protocol: Protocol::Http1,
+        },
+    }
+}
