@@ -16,6 +16,11 @@ demo: setup ## Run an app with its sidecar and admin API on loopback; Ctrl-C end
 	cargo run --profile quick -- demo
 
 test: setup ## Run all tests
+	@if command -v python3 >/dev/null; then \
+		cd benches/compare && python3 -B -m unittest discover --start-directory harness --top-level-directory .; \
+	else \
+		echo "NOT RUN: the tests of benches/compare/harness; there is no python3"; \
+	fi
 	cargo test --workspace
 
 lint: setup ## Check format, lints and dependencies (those if cargo-deny is installed)
@@ -27,6 +32,7 @@ bench: setup ## Run the benchmarks
 	cargo bench --workspace
 
 compare: setup ## Measure beside nginx, HAProxy and Envoy: about 4 minutes, two cores
+	cargo build --release
 	benches/compare/run
 
 docker: ## Build the container image `pillion`

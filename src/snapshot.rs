@@ -41,8 +41,6 @@ pub(crate) struct Side {
     pub(crate) pool: PoolLimits,
     /// How clients are named to the app.
     pub(crate) forwarding: Forwarding,
-    /// How long a tunnel or switched connection may be still.
-    pub(crate) tunnel_idle: Duration,
     /// The app, inbound.
     pub(crate) app: Option<Arc<Endpoint>>,
     routes: RouteTable,

@@ -1,5 +1,7 @@
 //! Spans reach a real OTLP receiver, over HTTP and gRPC, and a collector that is dead or hangs costs requests nothing.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -198,7 +200,7 @@ async fn spans_travel_over_grpc() {
     assert_eq!((servers.len(), clients.len()), (1, 2));
     assert_eq!(servers[0].trace_id, "4bf92f3577b34da6a3ce929d0e0e4736");
     assert_eq!(servers[0].parent_span_id, "00f067aa0ba902b7");
-    assert!(servers[0].resource_attributes.contains_key("service.name"));
+    assert!(servers[0].attributes.contains_key("http.route"));
     for client in &clients {
         assert_eq!(client.trace_id, servers[0].trace_id);
         assert_eq!(client.parent_span_id, servers[0].span_id);
@@ -242,14 +244,13 @@ async fn a_batch_the_collector_had_no_time_for_is_tried_once_more() {
 
 #[tokio::test]
 async fn a_dead_collector_costs_spans_not_requests() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    drop(listener);
+    // A port of the system's that nobody serves; one that was free a moment ago may be another test's by now.
+    let endpoint = "http://127.0.0.1:1";
     for protocol in [Protocol::Http, Protocol::Grpc] {
         let sidecar = Sidecar::start(ExportSettings {
             queue_size: 50,
             batch_size: 10,
-            ..settings(&endpoint, protocol)
+            ..settings(endpoint, protocol)
         });
         let began = Instant::now();
         for _ in 0..500 {
@@ -291,24 +292,20 @@ async fn a_collector_that_hangs_does_not_hold_up_the_end() {
 }
 
 #[tokio::test]
-async fn a_collector_may_come_up_later() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
-    let sidecar = Sidecar::start(settings(&format!("http://{address}"), Protocol::Http));
-    sidecar.exchange(&testing::outcome(200));
+async fn a_collector_that_refused_is_asked_again() {
+    let (endpoint, _gets) = receiver(vec![StatusCode::BAD_REQUEST]).await;
+    let sidecar = Sidecar::start(settings(&endpoint, Protocol::Http));
     let deadline = Instant::now() + ENOUGH;
+    sidecar.exchange(&testing::outcome(200));
     while sidecar.dropped("export_failed") == 0 {
         assert!(Instant::now() < deadline, "the failure was never counted");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let listener = TcpListener::bind(address).await.unwrap();
-    let app = Router::new().route("/v1/traces", post(async || StatusCode::OK));
-    tokio::spawn(async { axum::serve(listener, app).await });
     sidecar.exchange(&testing::outcome(200));
     while sidecar.exported() == 0 {
         assert!(Instant::now() < deadline, "the exporter never came back");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    assert_eq!(sidecar.dropped("export_failed"), 1);
     sidecar.stop(ENOUGH).await;
 }

@@ -11,6 +11,9 @@ pub struct Timeouts {
     pub first_byte: Option<Duration>,
     /// Without a byte in either direction once the exchange is under way. Passed: 504, 408 or an aborted body.
     pub idle: Option<Duration>,
+    /// Without a byte in either direction once the connection was switched to another protocol or tunnelled. Passed: it is
+    /// closed.
+    pub tunnel: Option<Duration>,
     /// The whole exchange, retries included. Passed: 504 or an aborted body.
     pub exchange: Option<Duration>,
 }
@@ -21,6 +24,7 @@ impl Default for Timeouts {
             connect: Some(Duration::from_secs(1)),
             first_byte: Some(Duration::from_secs(60)),
             idle: Some(Duration::from_secs(60)),
+            tunnel: Some(Duration::from_secs(3600)),
             exchange: None,
         }
     }

@@ -186,11 +186,13 @@ fn durations(report: &mut Report<'_>, config: &Config) {
         connect,
         first_byte,
         idle,
+        tunnel,
         exchange,
     } = config.timeouts;
     positive(&["timeouts", "connect"], connect);
     positive(&["timeouts", "first_byte"], first_byte);
     positive(&["timeouts", "idle"], idle);
+    positive(&["timeouts", "tunnel"], tunnel);
     if let Some(exchange) = exchange {
         positive(&["timeouts", "exchange"], exchange);
     }

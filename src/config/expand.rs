@@ -1,7 +1,8 @@
 //! Puts environment variables into values: `${NAME}`, or `${NAME:-default}` for one that is unset or empty.
 //!
 //! Only upper-case names (`[A-Z_][A-Z0-9_]*`) are the environment's. A lower-case `${client_ip}` stays as it is: the
-//! `headers` filter fills those in for each request. `$${` stands for a literal `${`. A default may hold variables itself.
+//! `headers` filter fills those in for each request. `$${NAME}` stands for a literal
+//! `${NAME}`. A default may hold variables itself.
 //!
 //! A plain scalar is typed anew afterwards, so `port: ${PORT:-8080}` is a number; a quoted one stays text. The values are
 //! text and never read as YAML, so none can add keys. Keys are not expanded. A variable that is unset and has no default is
@@ -100,7 +101,8 @@ impl Expansion<'_> {
             let (before, from) = rest.split_at(start);
             if let Some(escaped) = before.strip_suffix('$') {
                 expanded.push_str(escaped);
-                expanded.push_str("${");
+                // A filter's own variables have the same escape, which is the filter's to undo.
+                expanded.push_str(if ours(&from[2..]) { "${" } else { "$${" });
                 rest = &from[2..];
                 continue;
             }

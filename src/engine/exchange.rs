@@ -184,7 +184,7 @@ impl Run<'_> {
             request_sent: false,
             body_started: false,
             moved: Instant::now(),
-            upgraded: None,
+            switched: None,
         };
         if pump.down.request_ended() {
             if let Err(stop) = pump.end_request().await {
@@ -263,6 +263,13 @@ impl Run<'_> {
         }
     }
 
+    /// A client is told with its last answer that the connection ends, so that it does not send another request into it.
+    fn close_if_draining(&mut self) {
+        if self.worker.is_draining() {
+            self.down.close_after();
+        }
+    }
+
     fn connect_timeout(&self) -> Option<Duration> {
         let timeouts = &self.exchange.plan.timeouts;
         let left = timeouts
@@ -309,6 +316,7 @@ impl Run<'_> {
         self.status = Some(head.status);
         let ended = up.ended_with_head();
         let at_once = ended && !self.chain().reads_response_body();
+        self.close_if_draining();
         if !self.down.head(&mut head, at_once) {
             return Tried::Over(End::ClientAborted);
         }
@@ -322,7 +330,7 @@ impl Run<'_> {
             request_sent,
             body_started: false,
             moved: Instant::now(),
-            upgraded: None,
+            switched: None,
         };
         let sent = pump.until_end().await;
         let request_sent = pump.request_sent;
@@ -350,7 +358,7 @@ impl Run<'_> {
         if !self.down.upgrade(head).await {
             return Tried::Stopped(Stop::Failed(Failure::MalformedResponse));
         }
-        let idle = self.side.tunnel_idle;
+        let idle = self.exchange.plan.timeouts.tunnel;
         let mut pump = Pump {
             chain: Chain::empty(),
             exchange: &mut self.exchange,
@@ -360,7 +368,7 @@ impl Run<'_> {
             request_sent: true,
             body_started: true,
             moved: Instant::now(),
-            upgraded: Some(idle),
+            switched: Some(idle),
         };
         let end = match pump.until_end().await {
             Ok(()) | Err(Stop::Failed(Failure::ResponseIncomplete)) => self.flush().await,
@@ -424,6 +432,7 @@ impl Run<'_> {
     /// Sends an answer that has passed the response phases.
     async fn send(&mut self, response: Response) -> End {
         self.read_and_drop().await;
+        self.close_if_draining();
         let Response { mut head, body } = response;
         self.status = Some(head.status);
         if self.counts.grpc_status.is_none() {
@@ -523,7 +532,8 @@ impl Run<'_> {
         let mut head = tunnel::established();
         self.route.chain.response(&mut self.exchange, &mut head);
         self.status = Some(head.status);
-        let moved = tunnel::run(self.down, &head, upstream, self.side.tunnel_idle, &self.worker.metrics).await;
+        let idle = self.exchange.plan.timeouts.tunnel;
+        let moved = tunnel::run(self.down, &head, upstream, idle, &self.worker.metrics).await;
         self.counts.request_bytes = moved.sent;
         let outcome = Outcome {
             status: self.status,

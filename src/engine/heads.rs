@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
-use http::uri::{Authority, PathAndQuery};
+use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 use pillion_filters::{Connection, Direction, Refusal};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -19,6 +19,23 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// A request that has passed this many proxies goes round in circles: every pass through a sidecar adds one.
+const MAX_HOPS: usize = 16;
+
+/// See [`MAX_HOPS`].
+const LOOP: Refusal = Refusal::denied(
+    StatusCode::LOOP_DETECTED,
+    "proxy_loop",
+    "the request has passed too many proxies, perhaps this one again and again",
+);
+
+/// An outbound request in absolute-form for `https`: sending it on in clear would betray it.
+const NO_TLS: Refusal = Refusal::denied(
+    StatusCode::NOT_IMPLEMENTED,
+    "https_needs_connect",
+    "requests for https go through CONNECT",
+);
 
 /// How the client is named to the app.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,6 +86,7 @@ struct Found {
     upgrade: bool,
     te: bool,
     forwarding: bool,
+    hops: usize,
 }
 
 fn look(head: &RequestHeader) -> Found {
@@ -82,6 +100,7 @@ fn look(head: &RequestHeader) -> Found {
             "te" => found.te = true,
             "host" => found.hosts = head.headers.get_all(HOST).iter().count(),
             "cookie" => found.cookies = head.headers.get_all(COOKIE).iter().count(),
+            "via" => found.hops = head.headers.get_all(VIA).iter().count(),
             "forwarded" | "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" => found.forwarding = true,
             _ => {}
         }
@@ -103,7 +122,10 @@ pub(super) fn receive(
     client: Option<&HeaderValue>,
 ) -> Result<(Option<HeaderValue>, Taken), Refusal> {
     let found = look(head);
-    let authority = settle_authority(head, found.hosts)?;
+    if found.hops > MAX_HOPS {
+        return Err(LOOP);
+    }
+    let authority = settle_authority(head, found.hosts, direction)?;
     let taken = strip_hop_by_hop(head, &found);
     if found.cookies > 1 {
         join_cookies(head);
@@ -117,36 +139,56 @@ pub(super) fn receive(
 }
 
 /// Leaves the target in origin-form and exactly one `Host`.
-fn settle_authority(head: &mut RequestHeader, hosts: usize) -> Result<Option<HeaderValue>, Refusal> {
+fn settle_authority(head: &mut RequestHeader, hosts: usize, direction: Direction) -> Result<Option<HeaderValue>, Refusal> {
     if hosts > 1 {
         return Err(bad("duplicate_host", "the request names more than one Host"));
     }
     let host = head.headers.get(HOST).cloned();
-    let Some(authority) = head.uri.authority().cloned() else {
+    let Some(target) = absolute_target(head)? else {
         // RFC 9112, section 3.2.
         if host.is_none() && head.version == Version::HTTP_11 {
             return Err(bad("missing_host", "the request names no Host"));
         }
         return Ok(host);
     };
-    if authority.as_str().contains('@') {
+    if direction == Direction::Outbound && target.scheme() == Some(&Scheme::HTTPS) {
+        return Err(NO_TLS);
+    }
+    let authority = target.authority().map_or("", Authority::as_str);
+    if authority.contains('@') {
         return Err(bad("invalid_authority", "the request's authority holds user information"));
     }
     if let Some(host) = &host {
-        if !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()) {
+        if !host.as_bytes().eq_ignore_ascii_case(authority.as_bytes()) {
             return Err(bad("host_mismatch", "the request's Host and its target disagree"));
         }
     }
-    let value = HeaderValue::from_str(authority.as_str())
+    let value = HeaderValue::from_str(authority)
         .map_err(|_| bad("invalid_authority", "the request's authority is not valid"))?;
     if head.method != Method::CONNECT {
-        let path = head.uri.path_and_query().cloned();
+        let path = target.path_and_query().cloned();
         head.set_uri(Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/"))));
     }
     if host.is_none() {
         insert(head, HOST, value.clone());
     }
     Ok(Some(value))
+}
+
+/// The target, if it names an authority: HTTP/2's, absolute-form, or CONNECT's. pingora-http keeps the last two out of
+/// the URI.
+fn absolute_target(head: &RequestHeader) -> Result<Option<Uri>, Refusal> {
+    if head.uri.authority().is_some() {
+        return Ok(Some(head.uri.clone()));
+    }
+    let raw = head.raw_path();
+    if matches!(raw.first(), Some(b'/' | b'*')) && head.method != Method::CONNECT {
+        return Ok(None);
+    }
+    let target = Uri::try_from(raw).ok().filter(|target| target.authority().is_some());
+    target
+        .map(Some)
+        .ok_or_else(|| bad("invalid_target", "the request's target is not valid"))
 }
 
 fn strip_hop_by_hop(head: &mut RequestHeader, found: &Found) -> Taken {
@@ -308,7 +350,7 @@ pub(super) fn for_http2(head: &RequestHeader, taken: Taken) -> Result<http::Requ
         .parse()
         .map_err(|_| bad("invalid_authority", "the request's authority is not valid"))?;
     let mut parts = http::uri::Parts::default();
-    parts.scheme = Some(http::uri::Scheme::HTTP);
+    parts.scheme = Some(Scheme::HTTP);
     parts.authority = Some(authority);
     parts.path_and_query = Some(head.uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/")));
     let mut request = http::Request::new(());
@@ -436,7 +478,12 @@ mod tests {
     #[test]
     fn http2_authority_becomes_host_and_crumbs_one_cookie() {
         let fields = [("cookie", "a=1"), ("cookie", "b=2")];
-        let head = received(head(Version::HTTP_2, "http://example.com/x", &fields), &[]).unwrap();
+        let mut parts = http::Request::get("http://example.com/x").body(()).unwrap().into_parts().0;
+        parts.version = Version::HTTP_2;
+        for (name, value) in fields {
+            parts.headers.append(name, HeaderValue::from_static(value));
+        }
+        let head = received(RequestHeader::from(parts), &[]).unwrap();
         assert_eq!(head.headers["host"], "example.com");
         assert_eq!(head.uri, "/x");
         assert_eq!(head.headers.get_all("cookie").iter().count(), 1);

@@ -57,8 +57,8 @@ pub(super) struct Pump<'a> {
     pub(super) body_started: bool,
     /// When something last moved.
     pub(super) moved: Instant,
-    /// Idle limit once the protocol was switched.
-    pub(super) upgraded: Option<Duration>,
+    /// Once the protocol was switched, how long it may be still.
+    pub(super) switched: Option<Option<Duration>>,
 }
 
 impl Pump<'_> {
@@ -137,7 +137,7 @@ impl Pump<'_> {
                 self.body_started = true;
                 self.counts.request_bytes += chunk.len() as u64;
                 let mut chunk = Some(chunk);
-                if self.chain.reads_request_body() && self.upgraded.is_none() {
+                if self.chain.reads_request_body() && self.switched.is_none() {
                     self.chain
                         .request_body(self.exchange, &mut chunk, false)
                         .map_err(Stop::Refused)?;
@@ -153,7 +153,7 @@ impl Pump<'_> {
 
     /// Tells the upstream that the request is complete.
     pub(super) async fn end_request(&mut self) -> Result<(), Stop> {
-        if self.chain.reads_request_body() && self.upgraded.is_none() {
+        if self.chain.reads_request_body() && self.switched.is_none() {
             let mut last = None;
             self.chain
                 .request_body(self.exchange, &mut last, true)
@@ -201,15 +201,15 @@ impl Pump<'_> {
     /// When this step has waited long enough.
     fn deadline(&self) -> Option<Instant> {
         let timeouts = &self.exchange.plan.timeouts;
-        let step = match self.upgraded {
-            Some(idle) => Some(idle),
+        let step = match self.switched {
+            Some(idle) => idle,
             None if self.request_sent && self.exchange.timing.first_byte.is_none() => timeouts.first_byte,
             None => timeouts.idle,
         };
         let step = step.map(|limit| self.moved + limit);
         let whole = timeouts
             .exchange
-            .filter(|_| self.upgraded.is_none())
+            .filter(|_| self.switched.is_none())
             .map(|limit| self.exchange.timing.started + limit);
         match (step, whole) {
             (Some(step), Some(whole)) => Some(step.min(whole)),

@@ -84,7 +84,7 @@ pub(super) async fn run(
     down: Down,
     head: &ResponseHeader,
     mut upstream: Box<Wire>,
-    idle: Duration,
+    idle: Option<Duration>,
     metrics: &Arc<ProxyMetrics>,
 ) -> Moved {
     let Some((mut session, outlet)) = down.into_http1() else {
@@ -127,7 +127,8 @@ pub(super) async fn run(
 }
 
 /// Ready once nothing was received on either side for that long.
-async fn stillness(a: &Outlet, b: &Outlet, idle: Duration) {
+async fn stillness(a: &Outlet, b: &Outlet, idle: Option<Duration>) {
+    let Some(idle) = idle else { return std::future::pending().await };
     let mut seen = None;
     loop {
         let now = (a.received(), b.received());

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures_util::FutureExt;
 use http::{HeaderValue, Version};
 use pillion_filters::{Connection, Direction};
 use tokio::net::{TcpListener, TcpStream};
@@ -101,7 +102,7 @@ pub(crate) async fn accept(worker: Arc<Worker>, direction: Direction, listener: 
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = draining.wait_for(|&draining| draining) => return,
+            _ = draining.wait_for(|&draining| draining) => break,
         };
         match accepted {
             Ok((stream, peer)) => admit(&worker, direction, stream, peer),
@@ -111,6 +112,10 @@ pub(crate) async fn accept(worker: Arc<Worker>, direction: Direction, listener: 
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+    // Closing the socket would reset connections the kernel has taken already.
+    while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
+        admit(&worker, direction, stream, peer);
     }
 }
 

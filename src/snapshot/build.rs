@@ -1,7 +1,6 @@
 //! Compiles a configuration: filters are built, chains linked, routes grouped.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use pillion_filters::{
     BuildError, Chain, Context, Direction, Link, Plan, Registry, Route, SharedState, Telemetry, Timeouts,
@@ -14,9 +13,6 @@ use crate::config::{
 };
 use crate::engine::{Forwarding, PoolLimits, Style};
 use crate::upstream::{Address, Endpoint, Protocol, Upstream};
-
-/// How long a tunnel or switched connection may be still. WebSockets are quiet for long, dead peers for ever.
-const TUNNEL_IDLE: Duration = Duration::from_secs(3600);
 
 /// The name of the route for what no route matches; its path never becomes a label.
 const UNMATCHED: &str = "unmatched";
@@ -89,7 +85,6 @@ impl Builder<'_> {
                 },
                 trust: config.forwarded.trust.clone(),
             },
-            tunnel_idle: TUNNEL_IDLE,
             app,
             routes: RouteTable::new(routes, unmatched),
         }
@@ -113,6 +108,7 @@ impl Builder<'_> {
                     connect: Some(timeouts.connect.0),
                     first_byte: Some(timeouts.first_byte.0),
                     idle: Some(timeouts.idle.0),
+                    tunnel: Some(timeouts.tunnel.0),
                     exchange: timeouts.exchange.map(|limit| limit.0),
                 },
             },

@@ -45,7 +45,8 @@ pub struct Outbound {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ConnectionLimits {
-    /// How many connections may be open at once; further ones wait in the listen queue. Default: `10000`.
+    /// How many connections may be open at once; further ones are closed at once and counted in
+    /// `pillion_connections_refused_total`. Default: `10000`.
     pub max_connections: NonZeroUsize,
     /// How long a client may take to send a request's head; then it gets a 408. Default: `10s`.
     pub header_timeout: HumanDuration,

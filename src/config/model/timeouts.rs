@@ -14,6 +14,9 @@ pub struct Timeouts {
     pub first_byte: HumanDuration,
     /// Between two bytes of a body, either way; then the exchange is cut off. Default: `60s`.
     pub idle: HumanDuration,
+    /// Without a byte in either direction on a connection that was switched to another protocol (WebSocket) or tunnelled
+    /// (CONNECT); then it is closed. Default: `1h`.
+    pub tunnel: HumanDuration,
     /// For the whole exchange, retries included, or `none`. Default: `none`, so that streams may last.
     #[serde(with = "limit")]
     #[schemars(schema_with = "limit::schema")]
@@ -26,6 +29,7 @@ impl Default for Timeouts {
             connect: HumanDuration::from_secs(1),
             first_byte: HumanDuration::from_secs(60),
             idle: HumanDuration::from_secs(60),
+            tunnel: HumanDuration::from_secs(3600),
             exchange: None,
         }
     }
@@ -44,6 +48,9 @@ pub struct TimeoutsOverlay {
     /// Between two bytes of a body. Default: `timeouts.idle`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle: Option<HumanDuration>,
+    /// Without a byte on a switched or tunnelled connection. Default: `timeouts.tunnel`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<HumanDuration>,
     /// For the whole exchange, or `none`. Default: `timeouts.exchange`.
     #[serde(skip_serializing_if = "Option::is_none", with = "limit::overlay")]
     #[schemars(schema_with = "limit::schema")]
@@ -64,6 +71,7 @@ impl Timeouts {
             connect: route.connect.unwrap_or(self.connect),
             first_byte: route.first_byte.unwrap_or(self.first_byte),
             idle: route.idle.unwrap_or(self.idle),
+            tunnel: route.tunnel.unwrap_or(self.tunnel),
             exchange: route.exchange.unwrap_or(self.exchange),
         }
     }

@@ -1,0 +1,24 @@
+//! The sidecar from outside: real sockets, scripted apps and clients, bytes as they are on the wire.
+//!
+//! A test plays both ends itself, one line after the other: the client sends, the app reads, the app answers, the client
+//! reads. Nothing sleeps; what does not come in [`support::PATIENCE`] fails the test.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "clippy.toml allows these in tests; the helpers stand outside #[test]"
+)]
+
+mod aborts;
+mod backpressure;
+mod early;
+mod errors;
+mod forwarding;
+mod half_close;
+mod http2;
+mod life;
+mod outbound;
+mod pool;
+mod support;
+mod timeouts;
+mod upgrade;

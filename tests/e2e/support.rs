@@ -1,0 +1,25 @@
+//! What the tests are told with: a sidecar in this process, and peers on either side of it.
+
+mod http2;
+mod peer;
+mod sidecar;
+
+use std::time::Duration;
+
+pub(crate) use http2::{H2App, H2Client, Whole, collect, read_body, send_body, wait};
+pub(crate) use peer::{Answer, App, Peer};
+pub(crate) use sidecar::{Process, Setup, Sidecar};
+
+/// How long anything may take that should happen at once.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A request head without a body, as a client of a test sends it.
+pub(crate) const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+/// An answer that every test of something else can use.
+pub(crate) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+/// Bytes that tell of a loss or a swap of pieces.
+pub(crate) fn pattern(length: usize) -> Vec<u8> {
+    (0..length as u64).map(|at| (at.wrapping_mul(2_654_435_761) >> 16) as u8).collect()
+}

@@ -1,0 +1,247 @@
+//! A sidecar to test: in this process, or as a process of its own.
+
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use pillion::runtime::{self, Options, Running};
+use pillion_filters::Registry;
+
+use super::{App, PATIENCE, Peer};
+
+/// What differs from the plainest sidecar.
+pub(crate) struct Setup {
+    app: String,
+    connections: String,
+    rest: String,
+}
+
+impl Setup {
+    pub(crate) fn before(app: impl Into<String>) -> Self {
+        Self {
+            app: app.into(),
+            connections: "{}".to_owned(),
+            rest: String::new(),
+        }
+    }
+
+    /// Settings of `inbound.connections` and `outbound.connections`, as a YAML flow mapping.
+    pub(crate) fn connections(mut self, settings: &str) -> Self {
+        settings.clone_into(&mut self.connections);
+        self
+    }
+
+    /// A line of the configuration.
+    pub(crate) fn with(mut self, line: &str) -> Self {
+        writeln!(self.rest, "{line}").unwrap();
+        self
+    }
+
+    /// Leaves requests and responses to the engine alone.
+    pub(crate) fn without_filters(self) -> Self {
+        self.with("chain: []")
+    }
+
+    pub(crate) fn yaml(&self) -> String {
+        let Self { app, connections, rest } = self;
+        format!(
+            "service: e2e\n\
+             workers: 1\n\
+             inbound: {{ listen: '127.0.0.1:0', app: '{app}', connections: {connections} }}\n\
+             outbound: {{ listen: '127.0.0.1:0', connections: {connections} }}\n\
+             admin: {{ listen: '127.0.0.1:0' }}\n\
+             shutdown: {{ grace_period: 1s }}\n\
+             filters: {{ access_log: {{ enabled: false }} }}\n\
+             {rest}"
+        )
+    }
+
+    pub(crate) fn start(&self) -> Sidecar {
+        let registry = Registry::builtin();
+        let names: Vec<&str> = registry.entries().iter().map(|entry| entry.name).collect();
+        let loaded = pillion::config::load_str("test.yaml", &self.yaml(), &names);
+        let loaded = loaded.unwrap_or_else(|errors| panic!("{}", errors.render()));
+        let options = Options {
+            registry,
+            files: Vec::new(),
+        };
+        Sidecar {
+            running: Some(runtime::start(loaded, options).unwrap()),
+        }
+    }
+}
+
+/// A sidecar on a thread of this process. Stops when it is dropped.
+pub(crate) struct Sidecar {
+    running: Option<Running>,
+}
+
+impl Sidecar {
+    /// With the default chain but the access log.
+    pub(crate) fn before(app: &App) -> Self {
+        Setup::before(format!("http://{}", app.address())).start()
+    }
+
+    pub(crate) fn setup(app: &App) -> Setup {
+        Setup::before(format!("http://{}", app.address()))
+    }
+
+    fn running(&self) -> &Running {
+        self.running.as_ref().unwrap()
+    }
+
+    pub(crate) fn inbound(&self) -> SocketAddr {
+        self.running().inbound.unwrap()
+    }
+
+    pub(crate) fn outbound(&self) -> SocketAddr {
+        self.running().outbound.unwrap()
+    }
+
+    /// A client of the service.
+    pub(crate) fn connect(&self) -> Peer {
+        Peer::connect(self.inbound())
+    }
+
+    /// The app as a client of others.
+    pub(crate) fn connect_out(&self) -> Peer {
+        Peer::connect(self.outbound())
+    }
+
+    /// The sum of a metric over its labels.
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        let mut admin = Peer::connect(self.running().admin.unwrap());
+        admin.send("GET /metrics HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n");
+        let exposition = admin.read_answer().text();
+        let lines = exposition.lines().filter(|line| !line.starts_with('#'));
+        lines
+            .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])))
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+            .sum()
+    }
+
+    /// Waits until a metric has a value.
+    pub(crate) fn await_metric(&self, name: &str, value: f64) {
+        let deadline = Instant::now() + PATIENCE;
+        while (self.metric(name) - value).abs() > f64::EPSILON {
+            assert!(Instant::now() < deadline, "{name} is {}", self.metric(name));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Stops as after a signal; how long that took.
+    pub(crate) fn stop(mut self) -> Duration {
+        let began = Instant::now();
+        self.running.take().unwrap().stop();
+        began.elapsed()
+    }
+}
+
+impl Drop for Sidecar {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.stop();
+        }
+    }
+}
+
+/// A sidecar as a process.
+pub(crate) struct Process {
+    child: Child,
+    log: BufReader<std::process::ChildStderr>,
+    /// What it has written to its log so far.
+    pub(crate) said: String,
+    _config: ConfigFile,
+}
+
+/// A configuration on disk, for as long as it is needed.
+struct ConfigFile(std::path::PathBuf);
+
+impl ConfigFile {
+    fn new(yaml: &str) -> Self {
+        static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let name = format!("pillion-e2e-{}-{number}.yaml", std::process::id());
+        let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        std::fs::write(&path, yaml).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for ConfigFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+impl Process {
+    pub(crate) fn run(yaml: &str) -> Self {
+        let config = ConfigFile::new(yaml);
+        let mut child = Command::new(env!("CARGO_BIN_EXE_pillion"))
+            .args(["run", "--config"])
+            .arg(&config.0)
+            .env("RUST_LOG", "info")
+            .env("NO_COLOR", "1")
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = BufReader::new(child.stderr.take().unwrap());
+        Self {
+            child,
+            log,
+            said: String::new(),
+            _config: config,
+        }
+    }
+
+    /// Reads the log until it says where it listens; the address for clients.
+    pub(crate) fn inbound(&mut self) -> SocketAddr {
+        self.await_log("listening");
+        let line = self.said.lines().last().unwrap();
+        let address = line.split_once("inbound=").unwrap().1;
+        address.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    /// Reads the log up to a line with that word.
+    pub(crate) fn await_log(&mut self, word: &str) {
+        loop {
+            let mut line = String::new();
+            let n = self.log.read_line(&mut line).unwrap();
+            assert!(n > 0, "it ended with {:?}", self.said);
+            self.said.push_str(&line);
+            if line.contains(word) {
+                return;
+            }
+        }
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    }
+
+    /// Waits for the process to end by itself.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(Instant::now() < deadline, "still running; it said {:?}", self.said);
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        self.log.read_to_string(&mut self.said).unwrap();
+        status
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It has ended already unless the test failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
