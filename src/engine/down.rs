@@ -51,7 +51,7 @@ pub(crate) enum Down {
 
 /// See [`Down::H1`].
 pub(crate) struct H1Down {
-    session: HttpSession,
+    session: Box<HttpSession>,
     outlet: Outlet,
     asked: Asked,
     framing: Framing,
@@ -73,7 +73,7 @@ pub(crate) struct H2Down {
 
 impl Down {
     /// An HTTP/1 session whose request head was read; takes the head out of it.
-    pub(crate) fn http1(mut session: HttpSession, outlet: Outlet, draining: bool) -> (Self, Box<RequestHeader>) {
+    pub(crate) fn http1(mut session: Box<HttpSession>, outlet: Outlet, draining: bool) -> (Self, Box<RequestHeader>) {
         // Settles how the body is framed while the session still holds the head.
         let request_ended = session.is_body_done();
         let head = take_head(&mut session);
@@ -282,7 +282,7 @@ impl Down {
     }
 
     /// The session, for a tunnel that leaves HTTP behind.
-    pub(crate) fn into_http1(self) -> Option<(HttpSession, Outlet)> {
+    pub(crate) fn into_http1(self) -> Option<(Box<HttpSession>, Outlet)> {
         match self {
             Self::H1(down) => Some((down.session, down.outlet)),
             Self::H2(_) => None,

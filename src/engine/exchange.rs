@@ -168,13 +168,14 @@ impl Run<'_> {
             Ok(connected) => connected,
             Err(stop) => {
                 if let Stop::Failed(failure) = stop {
-                    self.record(endpoint, started, false, AttemptResult::Failed(failure));
+                    self.record(endpoint, started, Instant::now(), false, AttemptResult::Failed(failure));
                     self.route.chain.attempt_done(&mut self.exchange, &attempt, AttemptResult::Failed(failure));
                 }
                 return Tried::Stopped(stop);
             }
         };
-        self.exchange.timing.connected = Some(Instant::now());
+        let connected = if reused { started } else { Instant::now() };
+        self.exchange.timing.connected = Some(connected);
         let mut pump = Pump {
             chain: &self.route.chain,
             exchange: &mut self.exchange,
@@ -183,7 +184,7 @@ impl Run<'_> {
             counts: &mut self.counts,
             request_sent: false,
             body_started: false,
-            moved: Instant::now(),
+            moved: connected,
             switched: None,
         };
         if pump.down.request_ended() {
@@ -192,17 +193,17 @@ impl Run<'_> {
             }
         }
         let head = pump.until_head().await;
-        let (request_sent, body_started) = (pump.request_sent, pump.body_started);
+        let (request_sent, body_started, heard) = (pump.request_sent, pump.body_started, pump.moved);
         let result = match &head {
             Ok(head) => AttemptResult::Answered(head.status),
             Err(Stop::Failed(failure)) => AttemptResult::Failed(*failure),
             // The client's doing: the endpoint is not to blame.
             Err(Stop::Gone | Stop::Refused(_)) => AttemptResult::Failed(Failure::MalformedRequest),
         };
-        self.record(endpoint, started, reused, result);
+        self.record(endpoint, started, heard, reused, result);
         self.route.chain.attempt_done(&mut self.exchange, &attempt, result);
         match head {
-            Ok(head) => self.respond(endpoint, up, head, request_sent).await,
+            Ok(head) => self.respond(endpoint, up, head, request_sent, heard).await,
             Err(Stop::Failed(Failure::UpstreamClosed))
                 if reused && !fresh && !body_started && up.heard_nothing() && self.may_repeat(&up) =>
             {
@@ -236,15 +237,14 @@ impl Run<'_> {
         let connector = &self.worker.connector;
         match endpoint.protocol {
             Protocol::Http1 => {
-                let mut head = self.exchange.request.clone();
-                heads::for_http1(&mut head, self.taken, !ended);
                 let pooled = if fresh { None } else { connector.reuse(endpoint, limits) };
                 let reused = pooled.is_some();
                 let wire = match pooled {
                     Some(wire) => wire,
                     None => connector.open(endpoint, timeout).await.map_err(Stop::Failed)?,
                 };
-                let up = Up::http1(wire, head).await.map_err(Stop::Failed)?;
+                let head = &self.exchange.request;
+                let up = Up::http1(wire, head, self.taken, !ended).await.map_err(Stop::Failed)?;
                 Ok((up, reused))
             }
             Protocol::H2c => {
@@ -285,11 +285,18 @@ impl Run<'_> {
         self.side.pool
     }
 
-    fn record(&mut self, endpoint: &Endpoint, started: Instant, reused: bool, result: AttemptResult) {
+    fn record(
+        &mut self,
+        endpoint: &Endpoint,
+        started: Instant,
+        ended: Instant,
+        reused: bool,
+        result: AttemptResult,
+    ) {
         self.attempts.push(AttemptRecord {
             endpoint: endpoint.name.clone(),
             started,
-            ended: Instant::now(),
+            ended,
             reused,
             result,
             span_id: None,
@@ -303,8 +310,9 @@ impl Run<'_> {
         mut up: Up,
         mut head: Box<ResponseHeader>,
         request_sent: bool,
+        heard: Instant,
     ) -> Tried {
-        self.exchange.timing.first_byte = Some(Instant::now());
+        self.exchange.timing.first_byte = Some(heard);
         heads::receive_response(&mut head);
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             return self.switch(up, head).await;
@@ -329,7 +337,7 @@ impl Run<'_> {
             counts: &mut self.counts,
             request_sent,
             body_started: false,
-            moved: Instant::now(),
+            moved: heard,
             switched: None,
         };
         let sent = pump.until_end().await;
@@ -558,7 +566,7 @@ impl Run<'_> {
             Ok(_) => AttemptResult::Answered(StatusCode::OK),
             Err(failure) => AttemptResult::Failed(*failure),
         };
-        self.record(&endpoint, started, false, result);
+        self.record(&endpoint, started, Instant::now(), false, result);
         opened.map_err(Stop::Failed)
     }
 

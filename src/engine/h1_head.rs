@@ -1,4 +1,4 @@
-//! Writes HTTP/1 response heads and frames their bodies (RFC 9112, sections 4 to 7).
+//! Writes HTTP/1 heads and frames response bodies (RFC 9112, sections 3 to 7).
 //!
 //! pingora-core's writer replaces the app's `Date`, always adds `Connection` and drops trailers; a response passes it
 //! through a copy. This one writes the head as the chain left it into the connection's buffer.
@@ -6,7 +6,7 @@
 use bytes::{BufMut, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, StatusCode, Version};
-use pingora_http::ResponseHeader;
+use pingora_http::{RequestHeader, ResponseHeader};
 
 /// How the end of a response body is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +83,36 @@ pub(super) fn write(head: &ResponseHeader, date: impl FnOnce() -> HeaderValue, o
         out.put_slice(b"Date: ");
         out.put_slice(date().as_bytes());
         out.put_slice(b"\r\n");
+    }
+    out.put_slice(b"\r\n");
+}
+
+/// What an HTTP/1 request says of its body beside the headers it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RequestBody {
+    /// Nothing: there is none, or its length is among the headers.
+    AsIs,
+    /// It comes in chunks.
+    Chunked,
+    /// There is none, where one would be expected (RFC 9110, section 8.6).
+    Zero,
+}
+
+/// Writes request line and headers; `upgrade` asks to switch protocols.
+pub(super) fn write_request(head: &RequestHeader, body: RequestBody, upgrade: bool, out: &mut BytesMut) {
+    out.reserve(1024);
+    out.put_slice(head.method.as_str().as_bytes());
+    out.put_u8(b' ');
+    out.put_slice(head.raw_path());
+    out.put_slice(b" HTTP/1.1\r\n");
+    head.header_to_h1_wire(out);
+    match body {
+        RequestBody::AsIs => {}
+        RequestBody::Chunked => out.put_slice(b"Transfer-Encoding: chunked\r\n"),
+        RequestBody::Zero => out.put_slice(b"Content-Length: 0\r\n"),
+    }
+    if upgrade {
+        out.put_slice(b"Connection: upgrade\r\n");
     }
     out.put_slice(b"\r\n");
 }

@@ -12,6 +12,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 use pillion_filters::{Connection, Direction, Refusal};
 use pingora_http::{RequestHeader, ResponseHeader};
 
+use super::h1_head::RequestBody;
 use crate::config::Cidr;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -325,21 +326,17 @@ fn via(version: Version) -> HeaderValue {
     })
 }
 
-/// Sets what HTTP/1.1 needs on the copy of the head that goes to an HTTP/1 upstream.
-pub(super) fn for_http1(head: &mut RequestHeader, taken: Taken, has_body: bool) {
-    head.set_version(Version::HTTP_11);
-    if taken.upgrade {
-        insert(head, CONNECTION, HeaderValue::from_static("upgrade"));
-    }
-    if has_body {
-        if !head.headers.contains_key(CONTENT_LENGTH) {
-            insert(head, TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-        }
-    } else if matches!(head.method, Method::POST | Method::PUT | Method::PATCH)
-        && !head.headers.contains_key(CONTENT_LENGTH)
-    {
-        // RFC 9110, section 8.6: a method that anticipates content says that there is none.
-        insert(head, CONTENT_LENGTH, HeaderValue::from_static("0"));
+/// What the request line and headers of an HTTP/1 request need beside them.
+pub(super) fn request_body(head: &RequestHeader, has_body: bool) -> RequestBody {
+    let has_length = head.headers.contains_key(CONTENT_LENGTH);
+    if has_length {
+        RequestBody::AsIs
+    } else if has_body {
+        RequestBody::Chunked
+    } else if matches!(head.method, Method::POST | Method::PUT | Method::PATCH) {
+        RequestBody::Zero
+    } else {
+        RequestBody::AsIs
     }
 }
 

@@ -6,14 +6,17 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::client::ResponseFuture;
-use http::{HeaderMap, StatusCode};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, HeaderValue, StatusCode, Version};
 use pillion_filters::Failure;
 use pingora_core::protocols::http::v1::client::HttpSession;
 use pingora_error::ErrorType;
 use pingora_http::{RequestHeader, ResponseHeader};
 
+use super::h1_head::{self, RequestBody};
 use super::h2_pool::Lease;
 use super::h2_sink::H2Sink;
+use super::heads::{self, Taken};
 use crate::listener::wire::{HIGH_WATER, Outlet, Wire};
 
 /// What the upstream did.
@@ -72,15 +75,25 @@ pub(super) struct H2Up {
 
 impl Up {
     /// Starts an attempt over an HTTP/1 connection.
-    pub(super) async fn http1(wire: Box<Wire>, head: Box<RequestHeader>) -> Result<Self, Failure> {
+    pub(super) async fn http1(
+        wire: Box<Wire>,
+        head: &RequestHeader,
+        taken: Taken,
+        has_body: bool,
+    ) -> Result<Self, Failure> {
         let outlet = wire.outlet();
         let (received_before, sent_before) = (outlet.received(), outlet.sent());
+        let body = heads::request_body(head, has_body);
+        let stand_in = stand_in(head, body, taken.upgrade).map_err(|_| Failure::Internal)?;
         let mut session = HttpSession::new(wire);
-        // Only into the connection's buffer, so this does not wait; a head that cannot be written is our own fault.
+        // The session frames the body and reads the response by the head it has written. It would keep a copy of all of
+        // it, so it is given what it looks at and the real head is written in place of that one.
         session
-            .write_request_header(head)
+            .write_request_header(Box::new(stand_in))
             .await
-            .map_err(|_| Failure::MalformedRequest)?;
+            .map_err(|_| Failure::Internal)?;
+        outlet.discard();
+        outlet.push_with(|out| h1_head::write_request(head, body, taken.upgrade, out));
         Ok(Self::H1(Box::new(H1Up {
             session,
             outlet,
@@ -193,6 +206,23 @@ impl Up {
         }
         up.session.reuse().await?.into_any().downcast().ok()
     }
+}
+
+/// A head with what the client session looks at: method, framing, `Upgrade`.
+fn stand_in(head: &RequestHeader, body: RequestBody, upgrade: bool) -> pingora_error::Result<RequestHeader> {
+    let mut stand_in = RequestHeader::build_no_case(head.method.clone(), b"/", Some(0))?;
+    stand_in.set_version(Version::HTTP_11);
+    match (body, head.headers.get(CONTENT_LENGTH)) {
+        (RequestBody::AsIs, Some(length)) => stand_in.insert_header(CONTENT_LENGTH, length.clone())?,
+        (RequestBody::Chunked, _) => {
+            stand_in.insert_header(TRANSFER_ENCODING, HeaderValue::from_static("chunked"))?;
+        }
+        _ => {}
+    }
+    if let Some(protocol) = head.headers.get(UPGRADE).filter(|_| upgrade) {
+        stand_in.insert_header(UPGRADE, protocol.clone())?;
+    }
+    Ok(stand_in)
 }
 
 impl H1Up {

@@ -37,7 +37,7 @@ pub(super) async fn serve(
             return;
         }
         first = false;
-        let mut session = HttpSession::new(wire);
+        let mut session = Box::new(HttpSession::new(wire));
         prepare(&mut session, prefix, &limits);
         match tokio::time::timeout(limits.header_timeout, session.read_request()).await {
             Ok(Ok(Some(_))) => {}
@@ -84,7 +84,7 @@ fn prepare(session: &mut HttpSession, prefix: Option<bytes::BytesMut>, limits: &
 async fn refuse(
     worker: &Worker,
     direction: Direction,
-    mut session: HttpSession,
+    mut session: Box<HttpSession>,
     outlet: &Outlet,
     answer: &'static [u8],
 ) {

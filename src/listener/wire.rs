@@ -146,6 +146,11 @@ impl Outlet {
         }
     }
 
+    /// Forgets what was not sent.
+    pub(crate) fn discard(&self) {
+        self.0.out().buffer.clear();
+    }
+
     /// Lets `write` add to what is to be sent.
     pub(crate) fn push_with(&self, write: impl FnOnce(&mut BytesMut)) {
         write(&mut self.0.out().buffer);

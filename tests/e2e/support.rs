@@ -7,7 +7,7 @@ mod sidecar;
 use std::time::Duration;
 
 pub(crate) use http2::{H2App, H2Client, Whole, collect, read_body, send_body, wait};
-pub(crate) use peer::{Answer, App, Peer};
+pub(crate) use peer::{Answer, App, Peer, fields};
 pub(crate) use sidecar::{Process, Setup, Sidecar};
 
 /// How long anything may take that should happen at once.

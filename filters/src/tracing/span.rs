@@ -97,14 +97,6 @@ impl Template {
         if let Some(error) = error {
             attributes.push(KeyValue::new("error.type", error));
         }
-        for (key, bytes) in [
-            ("http.request.body.size", outcome.request_bytes),
-            ("http.response.body.size", outcome.response_bytes),
-        ] {
-            if bytes > 0 {
-                attributes.push(KeyValue::new(key, i64::try_from(bytes).unwrap_or(i64::MAX)));
-            }
-        }
         if let Some(entries) = ledger(exchange) {
             attributes.push(KeyValue::new("pillion.ledger", entries));
         }
@@ -372,6 +364,7 @@ mod tests {
         assert_eq!(span.span_kind, SpanKind::Server);
         assert_eq!(span.span_context.span_id(), SpanId::from(8));
         assert_eq!(span.span_context.trace_state().get("foo"), Some("1"));
+        assert!(span.span_context.is_sampled());
         assert_eq!(span.parent_span_id, SpanId::from(9));
         assert!(span.parent_span_is_remote);
         assert_eq!(span.start_time, exchange.timing.started_at);
@@ -392,8 +385,6 @@ mod tests {
             ("network.protocol.version", "1.1"),
             ("http.response.status_code", "200"),
             ("user_agent.original", "test/1"),
-            ("http.request.body.size", "3"),
-            ("http.response.body.size", "5"),
             ("pillion.ledger", "[\"limits:body_too_large\"]"),
         ];
         assert_eq!(

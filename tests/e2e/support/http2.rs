@@ -33,7 +33,7 @@ fn drive<F: Future<Output = ()>>(make: impl FnOnce() -> F + Send + 'static) {
 }
 
 /// A response or request body, with its trailers.
-pub(crate) async fn read_body(mut body: RecvStream) -> Result<(Vec<u8>, Option<HeaderMap>), h2::Error> {
+pub(crate) async fn read_body(body: &mut RecvStream) -> Result<(Vec<u8>, Option<HeaderMap>), h2::Error> {
     let mut bytes = Vec::new();
     while let Some(piece) = body.data().await {
         let piece = piece?;
@@ -67,8 +67,8 @@ pub(crate) struct Whole {
 }
 
 pub(crate) async fn collect(response: ResponseFuture) -> Result<Whole, h2::Error> {
-    let (head, body) = response.await?.into_parts();
-    let (body, trailers) = read_body(body).await?;
+    let (head, mut body) = response.await?.into_parts();
+    let (body, trailers) = read_body(&mut body).await?;
     Ok(Whole {
         status: head.status.as_u16(),
         headers: head.headers,
