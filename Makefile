@@ -21,7 +21,7 @@ test: setup ## Run all tests
 	else \
 		echo "NOT RUN: the tests of benches/compare/harness; there is no python3"; \
 	fi
-	cargo test --workspace
+	cargo test --workspace --no-fail-fast
 
 lint: setup ## Check format, lints and dependencies (those if cargo-deny is installed)
 	cargo fmt --all --check

@@ -1,9 +1,12 @@
-//! The date of HTTP responses, formatted once a second.
+//! Time, asked for as seldom as possible: the date of responses, and deadlines.
 
 use std::cell::RefCell;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::pin::pin;
+use std::task::Poll;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::HeaderValue;
+use tokio::time::Sleep;
 
 thread_local! {
     static DATE: RefCell<(u64, HeaderValue)> = const { RefCell::new((0, HeaderValue::from_static(""))) };
@@ -21,4 +24,23 @@ pub(crate) fn date() -> HeaderValue {
         }
         date.clone()
     })
+}
+
+/// What the future gives, or `None` once the limit has passed. A future that is ready at once costs no look at the clock.
+pub(crate) async fn within<F: Future>(limit: Option<Duration>, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let mut timer = pin!(None::<Sleep>);
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            return Poll::Ready(Some(output));
+        }
+        if timer.is_none() {
+            timer.set(limit.map(tokio::time::sleep));
+        }
+        match timer.as_mut().as_pin_mut() {
+            Some(timer) => timer.poll(cx).map(|()| None),
+            None => Poll::Pending,
+        }
+    })
+    .await
 }

@@ -8,8 +8,8 @@ mod control;
 mod start;
 mod workers;
 
-pub use self::start::{Options, StartError, start};
 pub(crate) use self::start::dry_ground;
+pub use self::start::{Options, StartError, start};
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

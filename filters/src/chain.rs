@@ -111,7 +111,9 @@ impl Chain {
 
     fn request_from(&self, exchange: &mut Exchange, from: usize) -> Way {
         for &position in self.request.iter().filter(|&&position| position >= from) {
-            let Some(link) = self.at(exchange, position) else { continue };
+            let Some(link) = self.at(exchange, position) else {
+                continue;
+            };
             exchange.entered = position + 1;
             let step = link.filter.request(exchange);
             if let Some(way) = self.taken(exchange, position, step) {
@@ -150,7 +152,9 @@ impl Chain {
     /// A piece of the request body on its way to the app. A refusal is in the ledger already.
     pub fn request_body(&self, exchange: &mut Exchange, chunk: &mut Option<Bytes>, end: bool) -> Result<(), Refusal> {
         for &position in &self.request_body {
-            let Some(link) = self.at(exchange, position) else { continue };
+            let Some(link) = self.at(exchange, position) else {
+                continue;
+            };
             if let Err(refusal) = link.filter.request_body(exchange, chunk, end) {
                 exchange.ledger.enter(link.plugin, refusal.reason);
                 // The answer passes those before the filter that refused.
@@ -164,7 +168,9 @@ impl Chain {
     /// Before a try. Waiting and answering work as on the way in.
     pub fn attempt(&self, exchange: &mut Exchange, attempt: &mut Attempt) -> Way {
         for &position in &self.attempt {
-            let Some(link) = self.at(exchange, position) else { continue };
+            let Some(link) = self.at(exchange, position) else {
+                continue;
+            };
             let step = link.filter.attempt(exchange, attempt);
             if let Some(way) = self.taken(exchange, position, step) {
                 return way;
@@ -176,7 +182,9 @@ impl Chain {
     /// After a try.
     pub fn attempt_done(&self, exchange: &mut Exchange, attempt: &Attempt, result: AttemptResult) -> Verdict {
         for &position in self.attempt.iter().rev() {
-            let Some(link) = self.at(exchange, position) else { continue };
+            let Some(link) = self.at(exchange, position) else {
+                continue;
+            };
             match link.filter.attempt_done(exchange, attempt, result) {
                 Verdict::Keep => {}
                 verdict => return verdict,
@@ -192,7 +200,9 @@ impl Chain {
             if position >= exchange.turned {
                 continue;
             }
-            let Some(link) = self.at(exchange, position) else { continue };
+            let Some(link) = self.at(exchange, position) else {
+                continue;
+            };
             let current = replacement.as_mut().map_or(&mut *head, |response| &mut response.head);
             if let Turn::Replace(response) = link.filter.response(exchange, current) {
                 replacement = Some(response);
@@ -209,7 +219,9 @@ impl Chain {
             if position >= exchange.turned {
                 continue;
             }
-            let Some(link) = self.at(exchange, position) else { continue };
+            let Some(link) = self.at(exchange, position) else {
+                continue;
+            };
             link.filter.response_body(exchange, chunk, end)?;
         }
         Ok(())
@@ -221,7 +233,9 @@ impl Chain {
             if position >= exchange.entered {
                 break;
             }
-            let Some(link) = self.at(exchange, position) else { continue };
+            let Some(link) = self.at(exchange, position) else {
+                continue;
+            };
             link.filter.complete(exchange, outcome);
         }
     }
@@ -316,8 +330,18 @@ mod tests {
         assert_eq!(
             run(&chain(&log, None, None), &log),
             [
-                "request a", "request b", "request c", "response c", "response b", "response a", "body c", "body b",
-                "body a", "complete a", "complete b", "complete c"
+                "request a",
+                "request b",
+                "request c",
+                "response c",
+                "response b",
+                "response a",
+                "body c",
+                "body b",
+                "body a",
+                "complete a",
+                "complete b",
+                "complete c"
             ]
         );
     }
@@ -327,7 +351,14 @@ mod tests {
         let log = Log::default();
         assert_eq!(
             run(&chain(&log, Some("b"), None), &log),
-            ["request a", "request b", "response a", "body a", "complete a", "complete b"]
+            [
+                "request a",
+                "request b",
+                "response a",
+                "body a",
+                "complete a",
+                "complete b"
+            ]
         );
     }
 

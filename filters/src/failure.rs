@@ -249,14 +249,12 @@ impl Refusal {
         match self.status {
             StatusCode::GATEWAY_TIMEOUT | StatusCode::REQUEST_TIMEOUT => 4, // DEADLINE_EXCEEDED
             StatusCode::FORBIDDEN => 7,                                     // PERMISSION_DENIED
-            StatusCode::PAYLOAD_TOO_LARGE
-            | StatusCode::URI_TOO_LONG
-            | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => 8, // RESOURCE_EXHAUSTED
-            StatusCode::NOT_FOUND => 12,                                    // UNIMPLEMENTED
+            StatusCode::PAYLOAD_TOO_LARGE | StatusCode::URI_TOO_LONG | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => 8, // RESOURCE_EXHAUSTED
+            StatusCode::NOT_FOUND => 12, // UNIMPLEMENTED
             StatusCode::BAD_REQUEST | StatusCode::INTERNAL_SERVER_ERROR => 13, // INTERNAL
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE | StatusCode::BAD_GATEWAY => 14, // UNAVAILABLE
-            StatusCode::UNAUTHORIZED => 16,                                 // UNAUTHENTICATED
-            _ => 2,                                                         // UNKNOWN
+            StatusCode::UNAUTHORIZED => 16, // UNAUTHENTICATED
+            _ => 2,                         // UNKNOWN
         }
     }
 }

@@ -13,32 +13,20 @@ pub struct Entry {
 }
 
 /// Entries beyond this many are counted, not kept: an exchange's memory is bounded.
-const KEPT: usize = 6;
+const KEPT: usize = 16;
 
-/// The decisions of one exchange, in the order they were made.
-#[derive(Clone, Debug)]
+/// The decisions of one exchange, in the order they were made. Most exchanges have none, which costs nothing.
+#[derive(Clone, Debug, Default)]
 pub struct Ledger {
-    entries: [Entry; KEPT],
-    len: usize,
+    entries: Vec<Entry>,
     dropped: u32,
-}
-
-impl Default for Ledger {
-    fn default() -> Self {
-        Self {
-            entries: [Entry { filter: "", reason: "" }; KEPT],
-            len: 0,
-            dropped: 0,
-        }
-    }
 }
 
 impl Ledger {
     /// Enters a decision.
     pub fn enter(&mut self, filter: &'static str, reason: &'static str) {
-        if let Some(entry) = self.entries.get_mut(self.len) {
-            *entry = Entry { filter, reason };
-            self.len += 1;
+        if self.entries.len() < KEPT {
+            self.entries.push(Entry { filter, reason });
         } else {
             self.dropped = self.dropped.saturating_add(1);
         }
@@ -46,7 +34,7 @@ impl Ledger {
 
     /// The decisions, first made first.
     pub fn entries(&self) -> &[Entry] {
-        self.entries.get(..self.len).unwrap_or_default()
+        &self.entries
     }
 
     /// How many decisions were made after the ledger was full.

@@ -140,15 +140,14 @@ fn is_valid(id: &[u8]) -> bool {
 /// A version 4 UUID of random bits, written in lower case (RFC 9562, sections 4 and 5.4).
 fn uuid(random: u128) -> [u8; 36] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    // Where the two digits of each byte stand.
+    const PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
     let version_and_variant = 0x4000_8000_0000_0000_0000;
     let bits = random & !0xf000_c000_0000_0000_0000 | version_and_variant;
     let mut text = [b'-'; 36];
-    let mut shift = 128;
-    for (place, digit) in text.iter_mut().enumerate() {
-        if !matches!(place, 8 | 13 | 18 | 23) {
-            shift -= 4;
-            *digit = DIGITS[(bits >> shift) as usize & 0xf];
-        }
+    for (byte, place) in bits.to_be_bytes().into_iter().zip(PLACES) {
+        text[place] = DIGITS[usize::from(byte >> 4)];
+        text[place + 1] = DIGITS[usize::from(byte & 15)];
     }
     text
 }

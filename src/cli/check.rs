@@ -20,7 +20,12 @@ pub(super) fn run(arguments: &Arguments, registry: &Registry) -> Result<(), Stri
     for file in &arguments.files {
         match load(std::slice::from_ref(file), registry) {
             Ok(_) => println!("{}: ok", file.display()),
-            Err(errors) => told.push(format!("{}\n{}: {}", errors.render(), file.display(), mistakes(&errors))),
+            Err(errors) => told.push(format!(
+                "{}\n{}: {}",
+                errors.render(),
+                file.display(),
+                mistakes(&errors)
+            )),
         }
     }
     if told.is_empty() { Ok(()) } else { Err(told.join("\n")) }

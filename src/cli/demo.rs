@@ -60,10 +60,9 @@ fn start_app() -> std::io::Result<SocketAddr> {
 }
 
 fn configuration(arguments: &Arguments, app: SocketAddr) -> String {
-    let otlp = arguments
-        .otlp
-        .as_ref()
-        .map_or(String::new(), |endpoint| format!("telemetry: {{ otlp: {{ endpoint: \"{endpoint}\" }} }}\n"));
+    let otlp = arguments.otlp.as_ref().map_or(String::new(), |endpoint| {
+        format!("telemetry: {{ otlp: {{ endpoint: \"{endpoint}\" }} }}\n")
+    });
     format!(
         "service: demo\n\
          workers: 1\n\

@@ -34,7 +34,11 @@ pub(super) fn run(arguments: &Arguments, registry: &Registry) -> Result<(), Stri
         .map_err(|errors| format!("{}\n{}", errors.render(), mistakes(&errors)))?;
     match (&arguments.method, &arguments.url) {
         (Some(method), Some(url)) => {
-            let direction = if arguments.outbound { Direction::Outbound } else { Direction::Inbound };
+            let direction = if arguments.outbound {
+                Direction::Outbound
+            } else {
+                Direction::Inbound
+            };
             let head = request(method, url, &arguments.headers)?;
             println!("{}", explain(&snapshot, direction, &head)?);
         }
@@ -45,12 +49,17 @@ pub(super) fn run(arguments: &Arguments, registry: &Registry) -> Result<(), Stri
 
 /// The head such a request would have.
 fn request(method: &str, url: &str, headers: &[String]) -> Result<RequestHeader, String> {
-    let uri: http::Uri = url.parse().map_err(|error| format!("`{url}` is no URL or path: {error}"))?;
+    let uri: http::Uri = url
+        .parse()
+        .map_err(|error| format!("`{url}` is no URL or path: {error}"))?;
     let target = uri.path_and_query().map_or("/", |target| target.as_str());
     let method = method.to_ascii_uppercase();
     let mut head = RequestHeader::build(method.as_str(), target.as_bytes(), None)
         .map_err(|_| format!("`{method}` is no method"))?;
-    let host = uri.authority().map_or("localhost", |authority| authority.as_str()).to_owned();
+    let host = uri
+        .authority()
+        .map_or("localhost", |authority| authority.as_str())
+        .to_owned();
     let host = ("host".to_owned(), host);
     let given = headers.iter().map(|header| {
         let (name, value) = header.split_once(':').unwrap_or((header, ""));
@@ -69,10 +78,17 @@ fn explain(snapshot: &Snapshot, direction: Direction, head: &RequestHeader) -> R
         .side(direction)
         .ok_or_else(|| format!("the configuration has no `{}`", direction.as_str()))?;
     let route = side.route(head, head.headers.get(http::header::HOST));
-    let filters: Vec<String> = route.chain.links().iter().map(|link| format!("  {}", link.plugin)).collect();
+    let filters: Vec<String> = route
+        .chain
+        .links()
+        .iter()
+        .map(|link| format!("  {}", link.plugin))
+        .collect();
     let timeouts = route.route.plan.timeouts;
     let limit = |limit: Option<std::time::Duration>| {
-        limit.map_or("none".to_owned(), |limit| pillion_filters::units::HumanDuration(limit).to_string())
+        limit.map_or("none".to_owned(), |limit| {
+            pillion_filters::units::HumanDuration(limit).to_string()
+        })
     };
     Ok(format!(
         "{} {}\nservice    {}\ndirection  {}\nroute      {}\nupstream   {}\nfilters, in the order requests meet them:\n{}\n\
@@ -83,7 +99,11 @@ fn explain(snapshot: &Snapshot, direction: Direction, head: &RequestHeader) -> R
         direction.as_str(),
         route.route.name,
         route.upstream,
-        if filters.is_empty() { "  (none)".to_owned() } else { filters.join("\n") },
+        if filters.is_empty() {
+            "  (none)".to_owned()
+        } else {
+            filters.join("\n")
+        },
         limit(timeouts.connect),
         limit(timeouts.first_byte),
         limit(timeouts.idle),

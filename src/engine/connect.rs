@@ -1,7 +1,7 @@
 //! Opens and reuses connections to endpoints.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pillion_filters::Failure;
 use tokio::net::{TcpStream, UnixStream};
@@ -30,15 +30,15 @@ impl Connector {
     }
 
     /// An idle HTTP/1 connection, if there is one.
-    pub(super) fn reuse(&self, endpoint: &Endpoint, limits: PoolLimits) -> Option<Box<Wire>> {
-        let wire = self.pool.take(&endpoint.name, limits)?;
+    pub(super) fn reuse(&self, endpoint: &Endpoint, limits: PoolLimits, now: Instant) -> Option<Box<Wire>> {
+        let wire = self.pool.take(&endpoint.name, limits, now)?;
         self.metrics.upstream_reused.inc();
         Some(wire)
     }
 
     /// Keeps a connection that can serve another request.
-    pub(super) fn keep(&self, endpoint: &Endpoint, wire: Box<Wire>, limits: PoolLimits) {
-        self.pool.put(&endpoint.name, wire, limits);
+    pub(super) fn keep(&self, endpoint: &Endpoint, wire: Box<Wire>, limits: PoolLimits, now: Instant) {
+        self.pool.put(&endpoint.name, wire, limits, now);
     }
 
     /// A new connection.

@@ -7,13 +7,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
-use http::{HeaderMap, HeaderValue, Method, Version};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use pingora_core::protocols::http::v1::server::HttpSession;
 use pingora_error::ErrorType;
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::h1_head::{self, Asked, Framing};
 use super::h2_sink::H2Sink;
+use super::heads;
 use crate::clock;
 use crate::listener::wire::{HIGH_WATER, Outlet, Wire};
 
@@ -116,7 +117,6 @@ impl Down {
         }
     }
 
-
     /// Sends what waits, then says what the client did. `read` allows a piece of body to be read.
     pub(crate) fn poll_event(&mut self, cx: &mut Context<'_>, read: bool) -> Poll<DownEvent> {
         match self {
@@ -138,7 +138,8 @@ impl Down {
         match self {
             // RFC 9110, section 15.2: never to an HTTP/1.0 client.
             Self::H1(down) if down.asked.version == Version::HTTP_11 => {
-                down.outlet.push_with(|out| h1_head::write(head, clock::date, out));
+                down.outlet
+                    .push_with(|out| h1_head::write(head, None, clock::date, out));
             }
             Self::H1(_) => {}
             Self::H2(down) => {
@@ -150,16 +151,18 @@ impl Down {
         }
     }
 
-    /// Sends the final head. `end` when no body follows. False when the client cannot take it any more.
-    pub(crate) fn head(&mut self, head: &mut ResponseHeader, end: bool) -> bool {
+    /// Sends the final head, with this hop's `Via` if it was forwarded. `end` when no body follows. False when the client cannot take it any more.
+    pub(crate) fn head(&mut self, head: &mut ResponseHeader, via: Option<&'static str>, end: bool) -> bool {
         match self {
             Self::H1(down) => {
-                if end && !head.headers.contains_key(http::header::CONTENT_LENGTH) && !down.asked.head_only {
+                let has_length = head.headers.contains_key(http::header::CONTENT_LENGTH);
+                // The length in a 304 is that of the answer it stands for, which is not ours to say.
+                if end && !has_length && !down.asked.head_only && head.status != StatusCode::NOT_MODIFIED {
                     let _ = head.insert_header(http::header::CONTENT_LENGTH, HeaderValue::from_static("0"));
                 }
                 (down.framing, down.keep) = h1_head::frame(head, down.asked);
                 down.response_ended = down.framing == Framing::Empty;
-                down.outlet.push_with(|out| h1_head::write(head, clock::date, out));
+                down.outlet.push_with(|out| h1_head::write(head, via, clock::date, out));
                 true
             }
             Self::H2(down) => {
@@ -171,6 +174,11 @@ impl Down {
                 let mut response = http::Response::new(());
                 *response.status_mut() = head.status;
                 *response.headers_mut() = head.headers.clone();
+                if let Some(via) = via {
+                    response
+                        .headers_mut()
+                        .append(http::header::VIA, HeaderValue::from_static(via));
+                }
                 match down.respond.send_response(response, end) {
                     Ok(stream) => {
                         down.sink = Some(H2Sink::new(stream, end));
@@ -242,6 +250,14 @@ impl Down {
         }
     }
 
+    /// Bytes that have left for the client, to tell slow from idle.
+    pub(crate) fn taken(&self) -> u64 {
+        match self {
+            Self::H1(down) => down.outlet.sent(),
+            Self::H2(down) => down.sink.as_ref().map_or(0, H2Sink::sent),
+        }
+    }
+
     /// Ready once all of the response was handed to the kernel or the connection; an error when the client went away.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ()>> {
         match self {
@@ -269,15 +285,9 @@ impl Down {
     pub(crate) async fn finish(self) -> Option<Kept> {
         match self {
             Self::H1(down) => down.finish().await,
-            Self::H2(mut down) => {
-                if !down.request_ended && down.sink.as_ref().is_some_and(H2Sink::is_done) {
-                    // RFC 9113, section 8.1: the answer is whole, the rest of the request is not needed.
-                    if let Some(sink) = &mut down.sink {
-                        sink.reset(h2::Reason::NO_ERROR);
-                    }
-                }
-                None
-            }
+            // What is still to come of the request is not needed (RFC 9113, section 8.1). Dropping the stream says so once
+            // the answer has left; a reset of our own would overtake it.
+            Self::H2(_) => None,
         }
     }
 
@@ -316,10 +326,15 @@ impl H1Down {
                 self.request_ended = true;
                 Poll::Ready(DownEvent::End)
             }
-            Poll::Ready(Err(error)) => Poll::Ready(match error.etype() {
-                ErrorType::ConnectionClosed | ErrorType::ReadError => DownEvent::Gone,
-                _ => DownEvent::Malformed,
-            }),
+            Poll::Ready(Err(error)) => {
+                // The session counts a malformed body as read, but nobody knows where the next request begins.
+                self.asked.keep_alive = false;
+                self.keep = false;
+                Poll::Ready(match error.etype() {
+                    ErrorType::ConnectionClosed | ErrorType::ReadError => DownEvent::Gone,
+                    _ => DownEvent::Malformed,
+                })
+            }
         }
     }
 
@@ -417,13 +432,7 @@ fn take_head(session: &mut HttpSession) -> Box<RequestHeader> {
     let stand_in = if head.headers.contains_key(http::header::UPGRADE) {
         head.clone()
     } else {
-        match RequestHeader::build_no_case(head.method.clone(), b"/", Some(0)) {
-            Ok(mut stand_in) => {
-                stand_in.set_version(head.version);
-                stand_in
-            }
-            Err(_) => head.clone(),
-        }
+        heads::blank(head.method.clone(), head.version)
     };
     Box::new(std::mem::replace(head, stand_in))
 }

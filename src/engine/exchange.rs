@@ -14,11 +14,12 @@ use pillion_filters::{
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::down::{Down, DownEvent, Kept};
-use super::heads::{self, Taken};
+use super::heads::{self, Hop, Style, Taken};
 use super::pool::PoolLimits;
 use super::pump::{Counts, Pump, Stop, grpc_status};
 use super::tunnel;
 use super::up::Up;
+use crate::clock;
 use crate::listener::wire::Wire;
 use crate::listener::{Client, Worker};
 use crate::snapshot::{CompiledRoute, Side};
@@ -52,7 +53,13 @@ pub(crate) async fn serve(
     let side = snapshot.side(direction)?;
     let mut connection = client.connection.clone();
     connection.version = head.version;
-    let received = heads::receive(&mut head, &connection, direction, &side.forwarding, client.address.as_ref());
+    let received = heads::receive(
+        &mut head,
+        &connection,
+        direction,
+        &side.forwarding,
+        client.address.as_ref(),
+    );
     let authority = match &received {
         Ok((authority, _)) => authority.clone(),
         Err(_) => head.headers.get(http::header::HOST).cloned(),
@@ -62,6 +69,7 @@ pub(crate) async fn serve(
     exchange.authority = authority;
     let mut run = Run {
         worker,
+        client,
         side,
         route,
         exchange,
@@ -84,6 +92,7 @@ pub(crate) async fn serve(
 
 struct Run<'a> {
     worker: &'a Worker,
+    client: &'a Client,
     side: &'a Side,
     route: &'a CompiledRoute,
     exchange: Exchange,
@@ -163,13 +172,15 @@ impl Run<'_> {
             Way::Through | Way::Wait(_) => {}
         }
         let started = Instant::now();
-        let connected = self.connect(endpoint, fresh).await;
+        let connected = self.connect(endpoint, fresh, started).await;
         let (mut up, reused) = match connected {
             Ok(connected) => connected,
             Err(stop) => {
                 if let Stop::Failed(failure) = stop {
                     self.record(endpoint, started, Instant::now(), false, AttemptResult::Failed(failure));
-                    self.route.chain.attempt_done(&mut self.exchange, &attempt, AttemptResult::Failed(failure));
+                    self.route
+                        .chain
+                        .attempt_done(&mut self.exchange, &attempt, AttemptResult::Failed(failure));
                 }
                 return Tried::Stopped(stop);
             }
@@ -230,25 +241,31 @@ impl Run<'_> {
         self.down.request_ended() && (idempotent || up.sent_nothing())
     }
 
-    async fn connect(&mut self, endpoint: &Endpoint, fresh: bool) -> Result<(Up, bool), Stop> {
+    async fn connect(&mut self, endpoint: &Endpoint, fresh: bool, now: Instant) -> Result<(Up, bool), Stop> {
         let limits = self.limits();
         let timeout = self.connect_timeout();
         let ended = self.down.request_ended();
         let connector = &self.worker.connector;
         match endpoint.protocol {
             Protocol::Http1 => {
-                let pooled = if fresh { None } else { connector.reuse(endpoint, limits) };
+                let pooled = if fresh {
+                    None
+                } else {
+                    connector.reuse(endpoint, limits, now)
+                };
                 let reused = pooled.is_some();
                 let wire = match pooled {
                     Some(wire) => wire,
                     None => connector.open(endpoint, timeout).await.map_err(Stop::Failed)?,
                 };
                 let head = &self.exchange.request;
-                let up = Up::http1(wire, head, self.taken, !ended).await.map_err(Stop::Failed)?;
+                let up = Up::http1(wire, head, self.hop(), self.taken, !ended)
+                    .await
+                    .map_err(Stop::Failed)?;
                 Ok((up, reused))
             }
             Protocol::H2c => {
-                let head = heads::for_http2(&self.exchange.request, self.taken).map_err(Stop::Refused)?;
+                let head = heads::for_http2(&self.exchange.request, self.taken, self.hop()).map_err(Stop::Refused)?;
                 let (lease, reused) = connector.stream(endpoint, timeout).await.map_err(Stop::Failed)?;
                 let expects = self.exchange.request.headers.contains_key(EXPECT);
                 if expects && !ended {
@@ -260,6 +277,19 @@ impl Run<'_> {
                 let up = Up::http2(lease, head, ended).map_err(Stop::Failed)?;
                 Ok((up, reused))
             }
+        }
+    }
+
+    /// What this hop adds to the request.
+    fn hop(&self) -> Hop<'_> {
+        let exchange = &self.exchange;
+        Hop {
+            via: heads::via(exchange.connection.version),
+            x_forwarded: exchange.route.direction == Direction::Inbound
+                && self.side.forwarding.style == Style::XForwarded,
+            client: self.client.address.as_ref(),
+            scheme: exchange.connection.scheme,
+            authority: exchange.authority.as_ref(),
         }
     }
 
@@ -285,14 +315,7 @@ impl Run<'_> {
         self.side.pool
     }
 
-    fn record(
-        &mut self,
-        endpoint: &Endpoint,
-        started: Instant,
-        ended: Instant,
-        reused: bool,
-        result: AttemptResult,
-    ) {
+    fn record(&mut self, endpoint: &Endpoint, started: Instant, ended: Instant, reused: bool, result: AttemptResult) {
         self.attempts.push(AttemptRecord {
             endpoint: endpoint.name.clone(),
             started,
@@ -313,7 +336,14 @@ impl Run<'_> {
         heard: Instant,
     ) -> Tried {
         self.exchange.timing.first_byte = Some(heard);
-        heads::receive_response(&mut head);
+        let via = heads::via(head.version);
+        if let Err(failure) = heads::receive_response(&mut head) {
+            return Tried::Stopped(Stop::Failed(failure));
+        }
+        if !request_sent && self.counts.request_bytes == 0 && self.exchange.request.headers.contains_key(EXPECT) {
+            // The client may send the body or the next request now; nobody could tell which (RFC 9110, section 10.1.1).
+            self.down.close_after();
+        }
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             return self.switch(up, head).await;
         }
@@ -325,7 +355,7 @@ impl Run<'_> {
         let ended = up.ended_with_head();
         let at_once = ended && !self.chain().reads_response_body();
         self.close_if_draining();
-        if !self.down.head(&mut head, at_once) {
+        if !self.down.head(&mut head, Some(via), at_once) {
             return Tried::Over(End::ClientAborted);
         }
         let limits = self.limits();
@@ -341,17 +371,21 @@ impl Run<'_> {
             switched: None,
         };
         let sent = pump.until_end().await;
-        let request_sent = pump.request_sent;
+        let (request_sent, moved) = (pump.request_sent, pump.moved);
         match sent {
             Ok(()) => {
                 if let Some(wire) = up.into_idle(request_sent).await {
-                    self.worker.connector.keep(endpoint, wire, limits);
+                    self.worker.connector.keep(endpoint, wire, limits, moved);
                 }
                 Tried::Over(self.flush().await)
             }
             Err(Stop::Gone) => Tried::Over(End::ClientAborted),
             Err(Stop::Failed(failure)) => {
                 self.exchange.ledger.enter("engine", failure.reason());
+                if failure == Failure::ResponseIncomplete {
+                    // What did come is the client's.
+                    self.flush().await;
+                }
                 Tried::Over(End::Failed(failure))
             }
             // The head is out already, so all that is left is to cut the response short.
@@ -387,17 +421,17 @@ impl Run<'_> {
         Tried::Over(end)
     }
 
-    /// Waits until the client took all of the response.
+    /// Waits until the client took all of the response, for as long as it takes some of it now and then.
     async fn flush(&mut self) -> End {
-        let down = &mut self.down;
-        let flushing = std::future::poll_fn(|cx| down.poll_flush(cx));
-        let flushed = match self.exchange.plan.timeouts.idle {
-            Some(limit) => tokio::time::timeout(limit, flushing).await.unwrap_or(Err(())),
-            None => flushing.await,
-        };
-        match flushed {
-            Ok(()) => End::Complete,
-            Err(()) => End::ClientAborted,
+        loop {
+            let before = self.down.taken();
+            let down = &mut self.down;
+            let flushing = std::future::poll_fn(|cx| down.poll_flush(cx));
+            match clock::within(self.exchange.plan.timeouts.idle, flushing).await {
+                Some(Ok(())) => return End::Complete,
+                None if self.down.taken() > before => {}
+                Some(Err(())) | None => return End::ClientAborted,
+            }
         }
     }
 
@@ -450,13 +484,20 @@ impl Run<'_> {
             Body::Empty => self.send_full(head, Bytes::new()),
             Body::Full(bytes) => self.send_full(head, bytes),
             Body::Stream(mut stream) => {
-                if !self.down.head(&mut head, false) {
+                if !self.down.head(&mut head, None, false) {
                     return End::ClientAborted;
                 }
                 while let Some(piece) = stream.next().await {
-                    let Ok(piece) = piece else { return End::Failed(Failure::ResponseIncomplete) };
+                    let Ok(piece) = piece else {
+                        return End::Failed(Failure::ResponseIncomplete);
+                    };
                     let mut piece = Some(piece);
-                    if self.route.chain.response_body(&mut self.exchange, &mut piece, false).is_err() {
+                    if self
+                        .route
+                        .chain
+                        .response_body(&mut self.exchange, &mut piece, false)
+                        .is_err()
+                    {
                         return End::Failed(Failure::Internal);
                     }
                     if !piece.is_none_or(|piece| self.down.body(piece)) {
@@ -488,7 +529,7 @@ impl Run<'_> {
             let _ = head.insert_header(CONTENT_LENGTH, HeaderValue::from(body.len()));
         }
         let empty = bodiless || body.is_empty();
-        if self.down.head(&mut head, empty) && !empty {
+        if self.down.head(&mut head, None, empty) && !empty {
             self.down.body(body);
             self.down.end(None);
         }
@@ -558,7 +599,11 @@ impl Run<'_> {
 
     async fn open_tunnel(&mut self) -> Result<Box<Wire>, Stop> {
         let authority = self.exchange.authority.as_ref().and_then(|value| value.to_str().ok());
-        let destination = tunnel::destination(self.exchange.route.direction, self.exchange.connection.version, authority);
+        let destination = tunnel::destination(
+            self.exchange.route.direction,
+            self.exchange.connection.version,
+            authority,
+        );
         let endpoint = destination.map_err(Stop::Refused)?;
         let started = Instant::now();
         let opened = self.worker.connector.open(&endpoint, self.connect_timeout()).await;

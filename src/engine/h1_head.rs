@@ -8,6 +8,8 @@ use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, StatusCode, Version};
 use pingora_http::{RequestHeader, ResponseHeader};
 
+use super::heads::{self, Hop};
+
 /// How the end of a response body is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Framing {
@@ -68,8 +70,13 @@ fn framing(head: &ResponseHeader, asked: Asked) -> Framing {
     }
 }
 
-/// Writes status line and headers. A final response without `Date` gets one (RFC 9110, section 6.6.1).
-pub(super) fn write(head: &ResponseHeader, date: impl FnOnce() -> HeaderValue, out: &mut BytesMut) {
+/// Writes status line and headers; `via` names this hop on a response that was forwarded. A final response without `Date` gets one (RFC 9110, section 6.6.1).
+pub(super) fn write(
+    head: &ResponseHeader,
+    via: Option<&'static str>,
+    date: impl FnOnce() -> HeaderValue,
+    out: &mut BytesMut,
+) {
     out.reserve(512);
     out.put_slice(b"HTTP/1.1 ");
     out.put_slice(head.status.as_str().as_bytes());
@@ -79,6 +86,9 @@ pub(super) fn write(head: &ResponseHeader, date: impl FnOnce() -> HeaderValue, o
     }
     out.put_slice(b"\r\n");
     head.header_to_h1_wire(out);
+    if let Some(via) = via {
+        heads::write_via(via, out);
+    }
     if !head.status.is_informational() && !head.headers.contains_key(DATE) {
         out.put_slice(b"Date: ");
         out.put_slice(date().as_bytes());
@@ -99,13 +109,14 @@ pub(super) enum RequestBody {
 }
 
 /// Writes request line and headers; `upgrade` asks to switch protocols.
-pub(super) fn write_request(head: &RequestHeader, body: RequestBody, upgrade: bool, out: &mut BytesMut) {
+pub(super) fn write_request(head: &RequestHeader, hop: Hop<'_>, body: RequestBody, upgrade: bool, out: &mut BytesMut) {
     out.reserve(1024);
     out.put_slice(head.method.as_str().as_bytes());
     out.put_u8(b' ');
     out.put_slice(head.raw_path());
     out.put_slice(b" HTTP/1.1\r\n");
     head.header_to_h1_wire(out);
+    hop.write(&head.headers, out);
     match body {
         RequestBody::AsIs => {}
         RequestBody::Chunked => out.put_slice(b"Transfer-Encoding: chunked\r\n"),
@@ -174,7 +185,7 @@ mod tests {
 
     fn wire(head: &ResponseHeader) -> String {
         let mut out = BytesMut::new();
-        write(head, || HeaderValue::from_static("now"), &mut out);
+        write(head, None, || HeaderValue::from_static("now"), &mut out);
         String::from_utf8(out.to_vec()).unwrap()
     }
 
@@ -182,14 +193,20 @@ mod tests {
     fn a_length_is_kept_and_nothing_else_added() {
         let mut head = head(200, &[("Content-Length", "5"), ("Date", "then")]);
         assert_eq!(frame(&mut head, ASKED), (Framing::Length(5), true));
-        assert_eq!(wire(&head), "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nDate: then\r\n\r\n");
+        assert_eq!(
+            wire(&head),
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nDate: then\r\n\r\n"
+        );
     }
 
     #[test]
     fn an_unknown_length_is_chunked_for_1_1_and_ends_with_the_connection_for_1_0() {
         let mut response = head(200, &[]);
         assert_eq!(frame(&mut response, ASKED), (Framing::Chunked, true));
-        assert_eq!(wire(&response), "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nDate: now\r\n\r\n");
+        assert_eq!(
+            wire(&response),
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nDate: now\r\n\r\n"
+        );
         let old = Asked {
             version: Version::HTTP_10,
             ..ASKED
@@ -211,7 +228,10 @@ mod tests {
             head_only: true,
             ..ASKED
         };
-        assert_eq!(frame(&mut head(200, &[("Content-Length", "5")]), asked).0, Framing::Empty);
+        assert_eq!(
+            frame(&mut head(200, &[("Content-Length", "5")]), asked).0,
+            Framing::Empty
+        );
     }
 
     #[test]

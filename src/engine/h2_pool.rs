@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use h2::client::{ResponseFuture, SendRequest};
 use h2::SendStream;
+use h2::client::{ResponseFuture, SendRequest};
 
 use crate::listener::wire::Wire;
 
@@ -125,4 +125,3 @@ impl H2Pool {
         connecting.retain(|_, turn| Arc::strong_count(turn) > 1);
     }
 }
-

@@ -43,13 +43,13 @@ impl Pool {
     }
 
     /// The newest usable connection to the endpoint.
-    pub(super) fn take(&self, endpoint: &str, limits: PoolLimits) -> Option<Box<Wire>> {
+    pub(super) fn take(&self, endpoint: &str, limits: PoolLimits, now: Instant) -> Option<Box<Wire>> {
         let mut inner = self.inner();
         let inner = &mut *inner;
         let connections = inner.idle.get_mut(endpoint)?;
         while let Some(idle) = connections.pop() {
             inner.total -= 1;
-            if idle.since.elapsed() < limits.idle_timeout && idle.wire.is_idle() {
+            if now.saturating_duration_since(idle.since) < limits.idle_timeout && idle.wire.is_idle() {
                 return Some(idle.wire);
             }
         }
@@ -57,16 +57,13 @@ impl Pool {
     }
 
     /// Keeps a connection for the next exchange, unless there are enough.
-    pub(super) fn put(&self, endpoint: &Arc<str>, wire: Box<Wire>, limits: PoolLimits) {
+    pub(super) fn put(&self, endpoint: &Arc<str>, wire: Box<Wire>, limits: PoolLimits, now: Instant) {
         let mut inner = self.inner();
         let inner = &mut *inner;
         if inner.total >= MAX_IDLE_TOTAL {
             return;
         }
-        let idle = Idle {
-            wire,
-            since: Instant::now(),
-        };
+        let idle = Idle { wire, since: now };
         if let Some(connections) = inner.idle.get_mut(&**endpoint) {
             if connections.len() < limits.max_idle {
                 connections.push(idle);

@@ -4,14 +4,17 @@
 //! whichever moves first or for the deadline. Nothing is read that could not be passed on, so memory per exchange is a
 //! chunk and a buffer each way.
 
-use std::task::Poll;
+use std::pin::pin;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 use pillion_filters::{Chain, Exchange, Failure, Refusal};
 use pingora_http::ResponseHeader;
+use tokio::time::Sleep;
 
 use super::down::{Down, DownEvent};
+use super::heads;
 use super::up::{Up, UpEvent};
 
 /// An app that sends more interim responses than this is broken or hostile.
@@ -68,11 +71,12 @@ impl Pump<'_> {
         loop {
             match self.step().await {
                 Event::Up(UpEvent::Head(head)) => return Ok(head),
-                Event::Up(UpEvent::Interim(head)) => {
+                Event::Up(UpEvent::Interim(mut head)) => {
                     interim += 1;
                     if interim > MAX_INTERIM {
                         return Err(Stop::Failed(Failure::MalformedResponse));
                     }
+                    heads::receive_response(&mut head).map_err(Stop::Failed)?;
                     self.down.interim(&head);
                 }
                 Event::Up(UpEvent::Failed(failure)) => return Err(Stop::Failed(failure)),
@@ -96,6 +100,10 @@ impl Pump<'_> {
                     }
                     if !chunk.is_none_or(|chunk| self.down.body(chunk)) {
                         return Err(Stop::Failed(Failure::MalformedResponse));
+                    }
+                    // What is known to be the last piece takes the end along; alone it would cost a frame or a send.
+                    if self.up.ends_here() {
+                        return self.finish(None);
                     }
                 }
                 Event::Up(UpEvent::End(trailers)) => return self.finish(trailers),
@@ -168,34 +176,70 @@ impl Pump<'_> {
     }
 
     async fn step(&mut self) -> Event {
-        let deadline = self.deadline();
-        let Self { up, down, .. } = self;
-        let look = std::future::poll_fn(|cx| {
-            // The upstream first: what it has is what the client waits for. It gets no further than the client's
-            // buffer, so it cannot keep the client from being served.
-            let had_room = down.is_ready();
-            if let Poll::Ready(event) = up.poll_event(cx, had_room) {
-                return Poll::Ready(Event::Up(event));
+        // Only who has to wait looks at the clock and arms a timer.
+        let mut timer = pin!(None::<Sleep>);
+        let mut progress = 0;
+        let event = std::future::poll_fn(|cx| {
+            if let Some(event) = self.look(cx) {
+                return Poll::Ready(event);
             }
-            let upstream_had_room = up.is_ready();
-            if let Poll::Ready(event) = down.poll_event(cx, upstream_had_room) {
-                return Poll::Ready(Event::Down(event));
+            loop {
+                match timer.as_mut().as_pin_mut() {
+                    Some(timer) => ready!(timer.poll(cx)),
+                    None => self.moved = Instant::now(),
+                }
+                // A peer that takes a little now and then gives no event, but is not idle.
+                let taken = self.up.taken() + self.down.taken();
+                let first = timer.is_none();
+                if !first && taken == progress {
+                    return Poll::Ready(Event::Deadline);
+                }
+                progress = taken;
+                if !first {
+                    self.moved = Instant::now();
+                    if self.is_overdue() {
+                        return Poll::Ready(Event::Deadline);
+                    }
+                }
+                match self.deadline() {
+                    Some(deadline) => timer.set(Some(tokio::time::sleep_until(deadline.into()))),
+                    None => return Poll::Pending,
+                }
             }
-            // Sending may just have made the room that a side was not read for, and nothing would wake us for it.
-            if !had_room && down.is_ready() {
-                return up.poll_event(cx, true).map(Event::Up);
-            }
-            Poll::Pending
         });
-        let event = match deadline {
-            None => look.await,
-            Some(deadline) => {
-                let timeout = tokio::time::timeout_at(deadline.into(), look);
-                timeout.await.unwrap_or(Event::Deadline)
-            }
-        };
-        self.moved = Instant::now();
+        let event = event.await;
+        if !matches!(event, Event::Up(UpEvent::End(_))) {
+            self.moved = Instant::now();
+        }
         event
+    }
+
+    /// Whether the whole exchange has taken too long.
+    fn is_overdue(&self) -> bool {
+        let limit = self.exchange.plan.timeouts.exchange;
+        self.switched.is_none() && limit.is_some_and(|limit| self.exchange.timing.started.elapsed() >= limit)
+    }
+
+    /// Sends what waits on either side and gives the next event, if there is one.
+    fn look(&mut self, cx: &mut Context<'_>) -> Option<Event> {
+        let Self { up, down, .. } = self;
+        // The upstream first: what it has is what the client waits for. It gets no further than the client's buffer, so
+        // it cannot keep the client from being served.
+        let had_room = down.is_ready();
+        if let Poll::Ready(event) = up.poll_event(cx, had_room) {
+            return Some(Event::Up(event));
+        }
+        let upstream_had_room = up.is_ready();
+        if let Poll::Ready(event) = down.poll_event(cx, upstream_had_room) {
+            return Some(Event::Down(event));
+        }
+        // Sending may just have made the room that a side was not read for, and nothing would wake us for it.
+        if !had_room && down.is_ready() {
+            if let Poll::Ready(event) = up.poll_event(cx, true) {
+                return Some(Event::Up(event));
+            }
+        }
+        None
     }
 
     /// When this step has waited long enough.
@@ -219,11 +263,7 @@ impl Pump<'_> {
 
     /// Whose fault a passed deadline is.
     fn overdue(&self, awaiting_head: bool) -> Failure {
-        let timeouts = &self.exchange.plan.timeouts;
-        let whole = timeouts
-            .exchange
-            .is_some_and(|limit| self.exchange.timing.started.elapsed() >= limit);
-        if whole {
+        if self.is_overdue() {
             Failure::ExchangeTimeout
         } else if awaiting_head && self.request_sent {
             Failure::FirstByteTimeout

@@ -26,7 +26,7 @@ pub(super) const NO_DESTINATION: Refusal = Refusal::denied(
 const NOT_A_TUNNEL: Refusal = Refusal::denied(
     StatusCode::METHOD_NOT_ALLOWED,
     "connect_not_allowed",
-    "CONNECT is served to the app over HTTP/1.1 only",
+    "CONNECT is served to the app over HTTP/1 only",
 );
 
 /// Where a CONNECT request wants to go.
@@ -35,7 +35,8 @@ pub(super) fn destination(
     version: Version,
     authority: Option<&str>,
 ) -> Result<Endpoint, Refusal> {
-    if direction != Direction::Outbound || version != Version::HTTP_11 {
+    // Python's http.client asks in HTTP/1.0 before 3.12.
+    if direction != Direction::Outbound || version == Version::HTTP_2 {
         return Err(NOT_A_TUNNEL);
     }
     // RFC 9110, section 9.3.6: the port is not optional.
@@ -98,7 +99,7 @@ pub(super) async fn run(
     let Ok(mut client) = stream.into_any().downcast::<Wire>() else {
         return Moved::default();
     };
-    outlet.push_with(|out| h1_head::write(head, clock::date, out));
+    outlet.push_with(|out| h1_head::write(head, Some("1.1 pillion"), clock::date, out));
     if outlet.drain().await.is_err() {
         return Moved::default();
     }
@@ -128,7 +129,9 @@ pub(super) async fn run(
 
 /// Ready once nothing was received on either side for that long.
 async fn stillness(a: &Outlet, b: &Outlet, idle: Option<Duration>) {
-    let Some(idle) = idle else { return std::future::pending().await };
+    let Some(idle) = idle else {
+        return std::future::pending().await;
+    };
     let mut seen = None;
     loop {
         let now = (a.received(), b.received());
@@ -157,9 +160,16 @@ mod tests {
 
     #[test]
     fn only_the_app_may_open_tunnels() {
-        let open = |direction, version| destination(direction, version, Some("a:443")).map_err(|refusal| refusal.reason);
+        let open =
+            |direction, version| destination(direction, version, Some("a:443")).map_err(|refusal| refusal.reason);
         assert!(open(Direction::Outbound, Version::HTTP_11).is_ok());
-        assert_eq!(open(Direction::Inbound, Version::HTTP_11).unwrap_err(), "connect_not_allowed");
-        assert_eq!(open(Direction::Outbound, Version::HTTP_2).unwrap_err(), "connect_not_allowed");
+        assert_eq!(
+            open(Direction::Inbound, Version::HTTP_11).unwrap_err(),
+            "connect_not_allowed"
+        );
+        assert_eq!(
+            open(Direction::Outbound, Version::HTTP_2).unwrap_err(),
+            "connect_not_allowed"
+        );
     }
 }

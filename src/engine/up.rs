@@ -16,7 +16,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use super::h1_head::{self, RequestBody};
 use super::h2_pool::Lease;
 use super::h2_sink::H2Sink;
-use super::heads::{self, Taken};
+use super::heads::{self, Hop, Taken};
 use crate::listener::wire::{HIGH_WATER, Outlet, Wire};
 
 /// What the upstream did.
@@ -78,6 +78,7 @@ impl Up {
     pub(super) async fn http1(
         wire: Box<Wire>,
         head: &RequestHeader,
+        hop: Hop<'_>,
         taken: Taken,
         has_body: bool,
     ) -> Result<Self, Failure> {
@@ -93,7 +94,7 @@ impl Up {
             .await
             .map_err(|_| Failure::Internal)?;
         outlet.discard();
-        outlet.push_with(|out| h1_head::write_request(head, body, taken.upgrade, out));
+        outlet.push_with(|out| h1_head::write_request(head, hop, body, taken.upgrade, out));
         Ok(Self::H1(Box::new(H1Up {
             session,
             outlet,
@@ -170,6 +171,14 @@ impl Up {
         }
     }
 
+    /// Bytes that have left for the upstream, to tell slow from idle.
+    pub(super) fn taken(&self) -> u64 {
+        match self {
+            Self::H1(up) => up.outlet.sent(),
+            Self::H2(up) => up.sink.sent(),
+        }
+    }
+
     /// Whether the attempt ended before the upstream said anything at all, as a dead pooled connection does.
     pub(super) fn heard_nothing(&self) -> bool {
         match self {
@@ -194,6 +203,18 @@ impl Up {
         }
     }
 
+    /// Whether the piece of body just read is known to be the last one, with no trailers after it.
+    pub(super) fn ends_here(&mut self) -> bool {
+        let (done, reading) = match self {
+            Self::H1(up) => (up.session.is_body_done(), &mut up.reading),
+            Self::H2(up) => (up.body.as_ref().is_some_and(RecvStream::is_end_stream), &mut up.reading),
+        };
+        if done {
+            *reading = Reading::Nothing;
+        }
+        done
+    }
+
     /// The connection, if it is known to be in a state that can serve another request.
     pub(super) async fn into_idle(self, request_sent: bool) -> Option<Box<Wire>> {
         let Self::H1(mut up) = self else { return None };
@@ -210,8 +231,7 @@ impl Up {
 
 /// A head with what the client session looks at: method, framing, `Upgrade`.
 fn stand_in(head: &RequestHeader, body: RequestBody, upgrade: bool) -> pingora_error::Result<RequestHeader> {
-    let mut stand_in = RequestHeader::build_no_case(head.method.clone(), b"/", Some(0))?;
-    stand_in.set_version(Version::HTTP_11);
+    let mut stand_in = heads::blank(head.method.clone(), Version::HTTP_11);
     match (body, head.headers.get(CONTENT_LENGTH)) {
         (RequestBody::AsIs, Some(length)) => stand_in.insert_header(CONTENT_LENGTH, length.clone())?,
         (RequestBody::Chunked, _) => {
@@ -306,11 +326,13 @@ impl H2Up {
                 self.reading = Reading::Body;
                 Poll::Ready(UpEvent::Head(Box::new(parts.into())))
             }
-            Poll::Ready(Err(error)) => Poll::Ready(UpEvent::Failed(if error.is_io() || error.is_go_away() || error.is_reset() {
-                Failure::UpstreamClosed
-            } else {
-                Failure::MalformedResponse
-            })),
+            Poll::Ready(Err(error)) => Poll::Ready(UpEvent::Failed(
+                if error.is_io() || error.is_go_away() || error.is_reset() {
+                    Failure::UpstreamClosed
+                } else {
+                    Failure::MalformedResponse
+                },
+            )),
         }
     }
 

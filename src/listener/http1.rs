@@ -1,6 +1,7 @@
 //! The requests of one HTTP/1 connection, one after the other.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pillion_filters::Direction;
 use pingora_core::protocols::http::v1::server::HttpSession;
@@ -8,6 +9,7 @@ use pingora_error::ErrorType;
 
 use super::wire::{Outlet, Wire};
 use super::worker::{Client, Worker};
+use crate::clock;
 use crate::engine::{self, Down, Kept};
 use crate::snapshot::ConnectionLimits;
 
@@ -15,6 +17,9 @@ const MALFORMED: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConn
     Proxy-Status: pillion; error=http_request_error; details=\"malformed_request\"\r\n\r\n";
 const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\
     Proxy-Status: pillion; error=http_request_error; details=\"header_timeout\"\r\n\r\n";
+
+/// A client that sends its next request within this time is busy.
+const BUSY: Duration = Duration::from_millis(500);
 
 /// Serves requests until the client or a limit ends the connection.
 pub(super) async fn serve(
@@ -39,17 +44,17 @@ pub(super) async fn serve(
         first = false;
         let mut session = Box::new(HttpSession::new(wire));
         prepare(&mut session, prefix, &limits);
-        match tokio::time::timeout(limits.header_timeout, session.read_request()).await {
-            Ok(Ok(Some(_))) => {}
-            Ok(Ok(None)) => return,
-            Ok(Err(error)) => {
+        match clock::within(Some(limits.header_timeout), session.read_request()).await {
+            Some(Ok(Some(_))) => {}
+            Some(Ok(None)) => return,
+            Some(Err(error)) => {
                 if matches!(error.etype(), ErrorType::ConnectionClosed | ErrorType::ReadError) {
                     return;
                 }
                 tracing::debug!(%error, "malformed request head");
                 return refuse(worker, direction, session, &outlet, MALFORMED).await;
             }
-            Err(_) => return refuse(worker, direction, session, &outlet, TOO_SLOW).await,
+            None => return refuse(worker, direction, session, &outlet, TOO_SLOW).await,
         }
         let (down, head) = Down::http1(session, outlet.clone(), worker.is_draining());
         match engine::serve(worker, direction, client, down, head).await {
@@ -61,9 +66,14 @@ pub(super) async fn serve(
 
 /// Waits for the next request's first byte. False when none came.
 async fn await_request(worker: &Worker, wire: &mut Wire, limits: &ConnectionLimits) -> bool {
+    // A busy client is back at once. Only a quiet connection listens for the drain as well, which costs more than waiting.
+    let busy = limits.idle_timeout.min(BUSY);
+    if let Some(readable) = clock::within(Some(busy), wire.readable()).await {
+        return readable.is_ok();
+    }
     let mut draining = worker.draining.clone();
     tokio::select! {
-        readable = tokio::time::timeout(limits.idle_timeout, wire.readable()) => matches!(readable, Ok(Ok(()))),
+        readable = tokio::time::timeout(limits.idle_timeout - busy, wire.readable()) => matches!(readable, Ok(Ok(()))),
         _ = draining.wait_for(|&draining| draining) => false,
     }
 }
@@ -95,5 +105,5 @@ async fn refuse(
         session.shutdown().await;
     };
     // A client that does not read its answer does not keep us.
-    let _ = tokio::time::timeout(std::time::Duration::from_secs(2), closing).await;
+    let _ = tokio::time::timeout(Duration::from_secs(2), closing).await;
 }

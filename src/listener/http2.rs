@@ -68,7 +68,11 @@ pub(super) async fn serve(
     loop {
         let accepted = tokio::select! {
             accepted = connection.accept() => accepted,
-            () = idle(&streams, &limits), if !drained => {
+            () = idle(&streams, &limits) => {
+                if drained {
+                    // A client that is gone does not say good-bye either.
+                    break;
+                }
                 connection.graceful_shutdown();
                 drained = true;
                 continue;
@@ -92,11 +96,12 @@ pub(super) async fn serve(
             }
             Some(Err(error)) => {
                 tracing::debug!(%error, "HTTP/2 connection failed");
-                return finish(&mut connection).await;
+                break;
             }
             None => return,
         }
     }
+    finish(&mut connection).await;
 }
 
 /// Lets the connection say why it ends.
@@ -123,7 +128,11 @@ async fn stream(
     let (parts, body) = request.into_parts();
     let head = RequestHeader::from(parts);
     // The URI parser lets some bytes through that would split an HTTP/1 request line.
-    if head.raw_path().iter().any(|byte| matches!(byte, 0 | b'\r' | b'\n' | b' ')) {
+    if head
+        .raw_path()
+        .iter()
+        .any(|byte| matches!(byte, 0 | b'\r' | b'\n' | b' '))
+    {
         worker.metrics.connections(direction).malformed.inc();
         respond.send_reset(Reason::PROTOCOL_ERROR);
         return;

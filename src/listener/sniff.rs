@@ -18,7 +18,11 @@ pub(super) enum Spoken {
 
 fn judge(bytes: &[u8]) -> Option<Spoken> {
     if bytes.len() >= PREFACE.len() {
-        return Some(if bytes.starts_with(PREFACE) { Spoken::Http2 } else { Spoken::Http1 });
+        return Some(if bytes.starts_with(PREFACE) {
+            Spoken::Http2
+        } else {
+            Spoken::Http1
+        });
     }
     (!PREFACE.starts_with(bytes)).then_some(Spoken::Http1)
 }

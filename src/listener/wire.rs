@@ -324,7 +324,9 @@ impl AsyncWrite for Wire {
 
 impl fmt::Debug for Wire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wire").field("writes", &self.writes).finish_non_exhaustive()
+        f.debug_struct("Wire")
+            .field("writes", &self.writes)
+            .finish_non_exhaustive()
     }
 }
 

@@ -22,6 +22,9 @@ use crate::telemetry::ProxyMetrics;
 /// How long to wait when the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// What a connection that is new when the sidecar drains has to begin its request.
+const LAST_CALL: Duration = Duration::from_millis(100);
+
 /// What the connections of one worker share.
 pub(crate) struct Worker {
     /// The running configuration.
@@ -159,6 +162,14 @@ impl Drop for OpenGuard {
     }
 }
 
+/// Ready once the sidecar drains and whoever was about to send a request has had the time to.
+async fn drained(worker: &Worker) {
+    let mut draining = worker.draining.clone();
+    // An error means that the sidecar is gone.
+    let _ = draining.wait_for(|&draining| draining).await;
+    tokio::time::sleep(LAST_CALL).await;
+}
+
 async fn serve(
     worker: &Arc<Worker>,
     direction: Direction,
@@ -167,7 +178,11 @@ async fn serve(
     limits: crate::snapshot::ConnectionLimits,
 ) {
     // Bytes that dribble in must not hold a connection: telling the protocol counts against the head's time.
-    let sniffed = tokio::time::timeout(limits.idle_timeout.min(limits.header_timeout), sniff::sniff(&mut wire)).await;
+    let sniffed = tokio::time::timeout(limits.idle_timeout.min(limits.header_timeout), sniff::sniff(&mut wire));
+    let sniffed = tokio::select! {
+        sniffed = sniffed => sniffed,
+        () = drained(worker) => return,
+    };
     match sniffed {
         Ok(Some(Spoken::Http1)) => http1::serve(worker, direction, wire, &client, limits).await,
         Ok(Some(Spoken::Http2)) => {

@@ -34,7 +34,12 @@ pub(super) fn spawn(
             };
             let token = {
                 let loaded = shared.loaded.load();
-                loaded.config.admin.token.as_ref().map(|token| token.expose().to_owned())
+                loaded
+                    .config
+                    .admin
+                    .token
+                    .as_ref()
+                    .map(|token| token.expose().to_owned())
             };
             let stop = async move {
                 // An error means that the sidecar is gone, which is a stop as well.

@@ -181,7 +181,9 @@ fn export_settings(config: &Config) -> Option<ExportSettings> {
             OtlpProtocol::Http => Protocol::Http,
             OtlpProtocol::Grpc => Protocol::Grpc,
         },
-        headers: headers.map(|(name, value)| (name.clone(), value.expose().to_owned())).collect(),
+        headers: headers
+            .map(|(name, value)| (name.clone(), value.expose().to_owned()))
+            .collect(),
         timeout: otlp.timeout.0,
         queue_size: otlp.queue_size.get(),
         batch_size: otlp.batch_size.get(),

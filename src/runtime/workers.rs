@@ -60,7 +60,9 @@ async fn serve(
 
 fn pool_limits(worker: &Worker) -> PoolLimits {
     let snapshot = worker.snapshot();
-    let side = snapshot.side(Direction::Inbound).or_else(|| snapshot.side(Direction::Outbound));
+    let side = snapshot
+        .side(Direction::Inbound)
+        .or_else(|| snapshot.side(Direction::Outbound));
     side.map_or(
         PoolLimits {
             max_idle: 0,

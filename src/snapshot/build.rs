@@ -8,9 +8,7 @@ use pillion_filters::{
 
 use super::routes::{Conditions, RouteTable};
 use super::{CompiledRoute, Side, Snapshot};
-use crate::config::{
-    self, AppAddress, ConfigError, ConfigErrors, ConfiguredFilter, ForwardedStyle, Loaded, suggest,
-};
+use crate::config::{self, AppAddress, ConfigError, ConfigErrors, ConfiguredFilter, ForwardedStyle, Loaded, suggest};
 use crate::engine::{Forwarding, PoolLimits, Style};
 use crate::upstream::{Address, Endpoint, Protocol, Upstream};
 
@@ -93,7 +91,10 @@ impl Builder<'_> {
     fn route(&mut self, direction: Direction, index: Option<usize>, upstream: &Upstream) -> CompiledRoute {
         let config = &self.loaded.config;
         let configured = index.and_then(|index| config.routes.get(index));
-        let timeouts = configured.map_or_else(|| config.timeouts.clone(), |route| config.timeouts.overlaid(&route.timeouts));
+        let timeouts = configured.map_or_else(
+            || config.timeouts.clone(),
+            |route| config.timeouts.overlaid(&route.timeouts),
+        );
         let name = match (configured, index) {
             (Some(route), Some(index)) => route_name(route, index),
             _ => UNMATCHED.to_owned(),
@@ -125,9 +126,12 @@ impl Builder<'_> {
     fn link(&mut self, filter: &ConfiguredFilter, route: &Arc<Route>) -> Option<Link> {
         let Some(entry) = self.ground.registry.get(&filter.plugin) else {
             let known = self.ground.registry.entries().iter().map(|entry| entry.name);
-            let error = ConfigError::new(filter.settings.pos.clone(), format!("unknown plugin `{}`", filter.plugin))
-                .with_help(suggest(&filter.plugin, known))
-                .with_path(&*filter.path);
+            let error = ConfigError::new(
+                filter.settings.pos.clone(),
+                format!("unknown plugin `{}`", filter.plugin),
+            )
+            .with_help(suggest(&filter.plugin, known))
+            .with_path(&*filter.path);
             self.report(vec![error]);
             return None;
         };
@@ -137,12 +141,12 @@ impl Builder<'_> {
             telemetry: &self.ground.telemetry,
             state: &self.ground.state,
         };
-        let built = config::deserialize_erased(&filter.settings, &filter.path, &mut |deserializer| {
-            match entry.build(deserializer, &context) {
-                Ok(built) => Ok(Ok(built)),
-                Err(BuildError::Shape(error)) => Err(error),
-                Err(BuildError::Meaning(message)) => Ok(Err(message)),
-            }
+        let built = config::deserialize_erased(&filter.settings, &filter.path, &mut |deserializer| match entry
+            .build(deserializer, &context)
+        {
+            Ok(built) => Ok(Ok(built)),
+            Err(BuildError::Shape(error)) => Err(error),
+            Err(BuildError::Meaning(message)) => Ok(Err(message)),
         });
         match built {
             // One that takes part in nothing costs nothing.
@@ -177,7 +181,11 @@ impl Builder<'_> {
 /// A route's name: given, or its template, or its place.
 fn route_name(route: &config::Route, index: usize) -> String {
     let template = route.matches.path.as_ref().map(|path| path.as_str().to_owned());
-    route.name.clone().or(template).unwrap_or_else(|| format!("route-{index}"))
+    route
+        .name
+        .clone()
+        .or(template)
+        .unwrap_or_else(|| format!("route-{index}"))
 }
 
 /// The app's address as the engine uses it.

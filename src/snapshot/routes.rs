@@ -40,7 +40,10 @@ impl Conditions {
                 let asked = authority.and_then(|authority| authority.to_str().ok());
                 asked.is_some_and(|asked| host.matches(without_port(asked)))
             })
-            && self.headers.iter().all(|(name, wanted)| header_holds(head, name, wanted))
+            && self
+                .headers
+                .iter()
+                .all(|(name, wanted)| header_holds(head, name, wanted))
     }
 
     /// The literal text its path begins with, if it does.
@@ -108,7 +111,9 @@ impl RouteTable {
             return &self.unmatched;
         }
         let path = head.uri.path();
-        let first = path.strip_prefix('/').map(|rest| rest.split('/').next().unwrap_or(rest));
+        let first = path
+            .strip_prefix('/')
+            .map(|rest| rest.split('/').next().unwrap_or(rest));
         let places = first.and_then(|first| self.by_first.get(first)).unwrap_or(&self.rest);
         let candidates = places.iter().filter_map(|&place| self.routes.get(place));
         candidates

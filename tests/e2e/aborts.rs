@@ -87,7 +87,10 @@ fn a_client_that_leaves_resets_its_stream_to_an_http_2_app() {
 
 #[test]
 fn a_request_body_cut_short_never_looks_complete() {
-    for head in ["Content-Length: 10\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"] {
+    for head in [
+        "Content-Length: 10\r\n\r\nabc",
+        "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+    ] {
         let app = App::listen();
         let sidecar = Sidecar::before(&app);
         let mut client = sidecar.connect();
@@ -167,7 +170,10 @@ fn an_app_that_dies_while_its_body_ends_with_the_connection_leaves_no_last_chunk
 
 #[test]
 fn a_response_that_ends_early_is_a_reset_stream_to_an_http_2_client() {
-    for framing in ["Content-Length: 10\r\n\r\nhello", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"] {
+    for framing in [
+        "Content-Length: 10\r\n\r\nhello",
+        "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+    ] {
         let app = App::listen();
         let sidecar = Sidecar::before(&app);
         let mut client = H2Client::connect(sidecar.inbound());
@@ -210,7 +216,10 @@ fn an_app_that_closes_without_an_answer_is_a_502() {
     let answer = client.read_answer();
     assert_eq!(answer.status, 502);
     assert_eq!(answer.json()["error"], "upstream_closed");
-    assert!(app.try_accept().is_none(), "a fresh connection that fails is not tried again");
+    assert!(
+        app.try_accept().is_none(),
+        "a fresh connection that fails is not tried again"
+    );
 }
 
 #[test]
@@ -297,4 +306,21 @@ fn an_http_2_app_that_dies_without_an_answer_is_a_502() {
     let answer = client.read_answer();
     assert_eq!(answer.status, 502);
     drop(call);
+}
+
+#[test]
+fn a_malformed_length_of_a_body_over_http_2_never_looks_complete() {
+    let app = App::listen();
+    let sidecar = Sidecar::before(&app);
+    let mut client = H2Client::connect(sidecar.inbound());
+    let request = http::Request::post("http://a/")
+        .header("content-length", "10")
+        .body(())
+        .unwrap();
+    let (response, mut stream) = client.send(request, false);
+    let mut origin = app.accept();
+    assert!(origin.read_head().contains("10\r\n"));
+    stream.send_data(Bytes::from_static(b"short"), true).unwrap();
+    assert_eq!(origin.read_to_end(), b"");
+    assert!(wait(collect(response)).unwrap_err().is_reset());
 }

@@ -95,7 +95,10 @@ fn what_the_app_sends_back_at_once_is_read_at_once() {
         let mut twin = client.twin();
         let body = &body;
         scope.spawn(move || {
-            twin.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len()));
+            twin.send(format!(
+                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n",
+                body.len()
+            ));
             twin.send(body);
         });
         scope.spawn(|| {
@@ -139,7 +142,10 @@ fn an_echo_to_a_client_that_writes_everything_first_does_not_lock_up() {
             }
             reading.join().unwrap();
         });
-        client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len()));
+        client.send(format!(
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        ));
         client.send(&body);
         client.read_answer().body
     });

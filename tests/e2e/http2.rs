@@ -71,7 +71,14 @@ fn fields_of_http_1_connections_do_not_reach_the_client() {
     );
     let answer = wait(collect(response)).unwrap();
     assert_eq!(answer.body, b"ok");
-    for gone in ["connection", "keep-alive", "x-hop", "upgrade", "transfer-encoding", "proxy-connection"] {
+    for gone in [
+        "connection",
+        "keep-alive",
+        "x-hop",
+        "upgrade",
+        "transfer-encoding",
+        "proxy-connection",
+    ] {
         assert!(!answer.headers.contains_key(gone), "{gone}");
     }
     assert!(answer.headers.contains_key("date"));
@@ -107,7 +114,10 @@ fn two_hundred_streams_become_as_many_http_1_requests() {
     for mut origin in origins {
         let head = origin.read_head();
         let path = head.split(' ').nth(1).unwrap();
-        origin.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{path}", path.len()));
+        origin.send(format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{path}",
+            path.len()
+        ));
     }
     for (number, response) in responses.into_iter().enumerate() {
         let answer = wait(collect(response)).unwrap();
@@ -149,7 +159,10 @@ fn a_body_of_known_length_arrives_with_its_length() {
     let app = App::listen();
     let sidecar = Sidecar::before(&app);
     let mut client = H2Client::connect(sidecar.inbound());
-    let request = Request::post("http://a/").header("content-length", "5").body(()).unwrap();
+    let request = Request::post("http://a/")
+        .header("content-length", "5")
+        .body(())
+        .unwrap();
     let (response, mut stream) = client.send(request, false);
     wait(send_body(&mut stream, Bytes::from_static(b"hello"), true)).unwrap();
     let mut origin = app.accept();
@@ -251,7 +264,10 @@ fn a_stream_nobody_reads_holds_no_other_up() {
     let mut origin = app.accept();
     origin.read_head();
     // Less than the connection's window, which the client's library would not open again.
-    origin.send(format!("HTTP/1.1 200 OK\r\nContent-Length: 40000\r\n\r\n{}", "x".repeat(40_000)));
+    origin.send(format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: 40000\r\n\r\n{}",
+        "x".repeat(40_000)
+    ));
     let unread = wait(unread).unwrap();
     for _ in 0..3 {
         let response = client.get("/");
@@ -287,7 +303,10 @@ fn a_body_reaches_an_http_2_app_and_comes_back() {
     let sidecar = before(&app);
     let mut client = sidecar.connect();
     let body = pattern(1 << 20);
-    client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len()));
+    client.send(format!(
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    ));
     let mut call = app.next();
     assert_eq!(call.request.headers()["content-length"], body.len().to_string());
     std::thread::scope(|scope| {
@@ -376,7 +395,10 @@ fn a_grpc_call_passes_with_its_trailers() {
     assert_eq!(call.request.headers()["te"], "trailers");
     assert_eq!(call.request.uri().path(), "/pkg.Service/Method");
     assert_eq!(wait(read_body(call.request.body_mut())).unwrap().0, b"\0\0\0\0\x02hi");
-    let head = Response::builder().header("content-type", "application/grpc").body(()).unwrap();
+    let head = Response::builder()
+        .header("content-type", "application/grpc")
+        .body(())
+        .unwrap();
     let mut stream = call.answer(head, false);
     stream.send_data(Bytes::from_static(b"\0\0\0\0\x02ho"), false).unwrap();
     stream.send_trailers(trailers()).unwrap();
@@ -466,4 +488,73 @@ fn the_end_of_a_small_body_comes_with_its_bytes() {
     let mut body = wait(response).unwrap().into_body();
     assert_eq!(wait(body.data()).unwrap().unwrap(), "ok");
     assert!(body.is_end_stream());
+}
+
+#[test]
+fn a_host_that_disagrees_with_the_authority_is_refused() {
+    let app = App::listen();
+    let sidecar = Sidecar::before(&app);
+    let mut client = H2Client::connect(sidecar.inbound());
+    let request = Request::get("http://a/").header("host", "b").body(()).unwrap();
+    let (response, _) = client.send(request, true);
+    match wait(collect(response)) {
+        Ok(answer) => assert_eq!(answer.status, 400),
+        Err(error) => assert!(error.is_reset(), "{error}"),
+    }
+    assert!(app.try_accept().is_none());
+}
+
+#[test]
+fn a_get_over_a_connection_that_dies_is_sent_once_more() {
+    let app = H2App::listen();
+    let sidecar = before(&app);
+    let mut client = sidecar.connect();
+    client.send(GET);
+    app.next().ok("ok");
+    assert_eq!(client.read_answer().text(), "ok");
+    client.send(GET);
+    let lost = app.next();
+    app.cut();
+    app.next().ok("ok");
+    assert_eq!(client.read_answer().text(), "ok");
+    drop(lost);
+}
+
+#[test]
+fn a_post_over_a_connection_that_dies_is_not_sent_again() {
+    let app = H2App::listen();
+    let sidecar = before(&app);
+    let mut client = sidecar.connect();
+    client.send(GET);
+    app.next().ok("ok");
+    assert_eq!(client.read_answer().text(), "ok");
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi");
+    let lost = app.next();
+    app.cut();
+    assert_eq!(client.read_answer().status, 502);
+    assert_eq!(app.connections(), 1);
+    drop(lost);
+}
+
+#[test]
+fn an_http_2_client_that_expects_to_be_asked_is_asked_by_the_app() {
+    let app = App::listen();
+    let sidecar = Sidecar::before(&app);
+    let mut client = H2Client::connect(sidecar.inbound());
+    let request = Request::post("http://a/")
+        .header("expect", "100-continue")
+        .body(())
+        .unwrap();
+    let (mut response, mut stream) = client.send(request, false);
+    let mut origin = app.accept();
+    assert_eq!(fields(&origin.read_head(), "expect"), ["100-continue"]);
+    origin.send("HTTP/1.1 100 Continue\r\n\r\n");
+    let go_on = wait(std::future::poll_fn(|cx| response.poll_informational(cx)))
+        .unwrap()
+        .unwrap();
+    assert_eq!(go_on.status(), 100);
+    stream.send_data(Bytes::from_static(b"hello"), true).unwrap();
+    assert_eq!(origin.read_chunked().0, b"hello");
+    origin.send(OK);
+    assert_eq!(wait(collect(response)).unwrap().body, b"ok");
 }

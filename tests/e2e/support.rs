@@ -6,7 +6,7 @@ mod sidecar;
 
 use std::time::Duration;
 
-pub(crate) use http2::{H2App, H2Client, Whole, collect, read_body, send_body, wait};
+pub(crate) use http2::{H2App, H2Client, collect, read_body, send_body, wait};
 pub(crate) use peer::{Answer, App, Peer, fields};
 pub(crate) use sidecar::{Process, Setup, Sidecar};
 
@@ -21,5 +21,7 @@ pub(crate) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 /// Bytes that tell of a loss or a swap of pieces.
 pub(crate) fn pattern(length: usize) -> Vec<u8> {
-    (0..length as u64).map(|at| (at.wrapping_mul(2_654_435_761) >> 16) as u8).collect()
+    (0..length as u64)
+        .map(|at| (at.wrapping_mul(2_654_435_761) >> 16) as u8)
+        .collect()
 }

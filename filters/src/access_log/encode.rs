@@ -119,8 +119,19 @@ pub(super) fn escape(line: &mut Vec<u8>, text: &[u8]) {
 
 /// Whether a byte stands for itself: printable ASCII but the quote and the backslash.
 fn is_safe(byte: u8) -> bool {
-    matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\'
+    SAFE[usize::from(byte)]
 }
+
+/// Bytes that stand for themselves in both formats: one look per byte of every line.
+const SAFE: [bool; 256] = {
+    let mut safe = [false; 256];
+    let mut byte = b' ';
+    while byte <= b'~' {
+        safe[byte as usize] = byte != b'"' && byte != b'\\';
+        byte += 1;
+    }
+    safe
+};
 
 fn escape_non_ascii(line: &mut Vec<u8>, bytes: &[u8]) {
     for chunk in bytes.utf8_chunks() {

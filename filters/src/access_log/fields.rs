@@ -351,7 +351,7 @@ mod tests {
     #[test]
     fn decisions_the_ledger_had_no_room_for_are_counted() {
         let mut exchange = testing::exchange("GET", "/");
-        for _ in 0..8 {
+        for _ in 0..18 {
             exchange.ledger.enter("a", "b");
         }
         let written = value(Field::Ledger, Format::Json, &exchange, &testing::outcome(200)).unwrap();

@@ -222,9 +222,9 @@ impl Template {
         }
         if let Some(client) = exchange.connection.client {
             let address = url::address(client);
-            attributes.push(KeyValue::new("client.address", address.clone()));
-            attributes.push(KeyValue::new("network.peer.address", address));
-            attributes.push(KeyValue::new("network.peer.port", i64::from(client.port())));
+            // `network.peer.address` would say the same: the sidecar takes nobody's word for another client.
+            attributes.push(KeyValue::new("client.address", address));
+            attributes.push(KeyValue::new("client.port", i64::from(client.port())));
         }
     }
 
@@ -380,8 +380,7 @@ mod tests {
             ("server.address", "shop.example"),
             ("server.port", "8443"),
             ("client.address", "192.0.2.7"),
-            ("network.peer.address", "192.0.2.7"),
-            ("network.peer.port", "40000"),
+            ("client.port", "40000"),
             ("network.protocol.version", "1.1"),
             ("http.response.status_code", "200"),
             ("user_agent.original", "test/1"),

@@ -18,7 +18,10 @@ use super::PATIENCE;
 
 /// Waits on the test's own thread, but not for ever.
 pub(crate) fn wait<F: Future>(future: F) -> F::Output {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
     runtime
         .block_on(async { tokio::time::timeout(PATIENCE, future).await })
         .expect("it did not happen in time")
@@ -27,7 +30,10 @@ pub(crate) fn wait<F: Future>(future: F) -> F::Output {
 /// Runs a connection's driver on a thread of its own.
 fn drive<F: Future<Output = ()>>(make: impl FnOnce() -> F + Send + 'static) {
     std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         tokio::task::LocalSet::new().block_on(&runtime, make());
     });
 }
@@ -48,7 +54,9 @@ pub(crate) async fn send_body(stream: &mut SendStream<Bytes>, mut body: Bytes, e
     while !body.is_empty() {
         stream.reserve_capacity(body.len());
         let capacity = match stream.capacity() {
-            0 => poll_fn(|cx| stream.poll_capacity(cx)).await.expect("the stream is open")?,
+            0 => poll_fn(|cx| stream.poll_capacity(cx))
+                .await
+                .expect("the stream is open")?,
             capacity => capacity,
         };
         let piece = body.split_to(capacity.min(body.len()));

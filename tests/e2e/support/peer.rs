@@ -107,7 +107,10 @@ impl<S: Read + Write> Peer<S> {
     /// All bytes up to and with the first `end`.
     pub(crate) fn read_until(&mut self, end: &str) -> String {
         loop {
-            let found = self.buffer.windows(end.len()).position(|window| window == end.as_bytes());
+            let found = self
+                .buffer
+                .windows(end.len())
+                .position(|window| window == end.as_bytes());
             if let Some(at) = found {
                 return text(&self.take(at + end.len()));
             }

@@ -52,7 +52,7 @@ impl Setup {
              inbound: {{ listen: '127.0.0.1:0', app: '{app}', connections: {connections} }}\n\
              outbound: {{ listen: '127.0.0.1:0', connections: {connections} }}\n\
              admin: {{ listen: '127.0.0.1:0' }}\n\
-             shutdown: {{ grace_period: 1s }}\n\
+             shutdown: {{ grace_period: 2s }}\n\
              filters: {{ access_log: {{ enabled: false }} }}\n\
              {rest}"
         )
@@ -113,13 +113,15 @@ impl Sidecar {
     /// The sum of a metric over its labels.
     pub(crate) fn metric(&self, name: &str) -> f64 {
         let mut admin = Peer::connect(self.running().admin.unwrap());
-        admin.send("GET /metrics HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n");
+        admin.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         let exposition = admin.read_answer().text();
-        let lines = exposition.lines().filter(|line| !line.starts_with('#'));
-        lines
+        let lines = exposition.lines();
+        let values: Vec<f64> = lines
             .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])))
-            .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
-            .sum()
+            .map(|line| line.rsplit(' ').next().unwrap().parse().unwrap())
+            .collect();
+        assert!(!values.is_empty(), "no {name} in {exposition}");
+        values.iter().sum()
     }
 
     /// Waits until a metric has a value.
