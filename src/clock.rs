@@ -17,10 +17,10 @@ pub(crate) fn date() -> HeaderValue {
     let now = SystemTime::now();
     let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     DATE.with_borrow_mut(|(at, date)| {
-        if *at != second {
-            if let Ok(formatted) = HeaderValue::from_str(&httpdate::fmt_http_date(now)) {
-                (*at, *date) = (second, formatted);
-            }
+        if *at != second
+            && let Ok(formatted) = HeaderValue::from_str(&httpdate::fmt_http_date(now))
+        {
+            (*at, *date) = (second, formatted);
         }
         date.clone()
     })

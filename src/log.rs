@@ -5,7 +5,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{Log, LogFormat};
 
 /// Starts logging. `RUST_LOG` wins over the configuration. Only the first call counts.
-pub(crate) fn start(log: &Log) {
+pub(crate) fn start(log: Log) {
     // pingora reports clients' mistakes as errors; ours tell them better.
     let directives = format!("{},pingora_core=off", log.level.as_str());
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(directives));

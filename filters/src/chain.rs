@@ -196,7 +196,7 @@ impl Chain {
     /// The way out of a response head. A replacement is seen by the filters before the one that made it.
     pub fn response(&self, exchange: &mut Exchange, head: &mut Box<ResponseHeader>) -> Option<Response> {
         let mut replacement: Option<Response> = None;
-        for &position in self.response.iter() {
+        for &position in &self.response {
             if position >= exchange.turned {
                 continue;
             }
@@ -215,7 +215,7 @@ impl Chain {
 
     /// A piece of the response body on its way to the client.
     pub fn response_body(&self, exchange: &mut Exchange, chunk: &mut Option<Bytes>, end: bool) -> Result<(), Failure> {
-        for &position in self.response_body.iter() {
+        for &position in &self.response_body {
             if position >= exchange.turned {
                 continue;
             }

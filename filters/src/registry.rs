@@ -18,12 +18,14 @@ pub enum BuildError {
     Meaning(String),
 }
 
+type Build = fn(&mut dyn erased_serde::Deserializer<'_>, &Context<'_>) -> Result<Arc<dyn Filter>, BuildError>;
+
 /// One plugin, with its types erased.
 #[derive(Clone, Copy)]
 pub struct PluginEntry {
     /// The plugin's name.
     pub name: &'static str,
-    build: fn(&mut dyn erased_serde::Deserializer<'_>, &Context<'_>) -> Result<Arc<dyn Filter>, BuildError>,
+    build: Build,
     schema: fn(&mut SchemaGenerator) -> Schema,
 }
 

@@ -29,7 +29,7 @@ pub(super) fn run(arguments: &Arguments, registry: Registry) -> Result<(), Strin
     let text = configuration(arguments, app);
     let names: Vec<&str> = registry.entries().iter().map(|entry| entry.name).collect();
     let loaded = config::load_str("(demo)", &text, &names).map_err(|errors| errors.render())?;
-    log::start(&loaded.config.log);
+    log::start(loaded.config.log);
     let options = Options {
         registry,
         files: Vec::new(),

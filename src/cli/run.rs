@@ -21,7 +21,7 @@ pub(super) fn run(arguments: Arguments, registry: Registry) -> Result<(), String
     let names: Vec<&str> = registry.entries().iter().map(|entry| entry.name).collect();
     let loaded = config::load(&arguments.config, &names)
         .map_err(|errors| format!("{}\n{}", errors.render(), mistakes(&errors)))?;
-    log::start(&loaded.config.log);
+    log::start(loaded.config.log);
     let service = loaded.config.service.to_string();
     let options = Options {
         registry,

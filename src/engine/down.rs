@@ -51,6 +51,7 @@ pub(crate) enum Down {
 }
 
 /// See [`Down::H1`].
+#[allow(clippy::struct_excessive_bools, reason = "independent facts, not a state machine")]
 pub(crate) struct H1Down {
     session: Box<HttpSession>,
     outlet: Outlet,

@@ -196,12 +196,12 @@ impl Run<'_> {
             request_sent: false,
             body_started: false,
             moved: connected,
-            switched: None,
+            switched: false,
         };
-        if pump.down.request_ended() {
-            if let Err(stop) = pump.end_request().await {
-                return Tried::Stopped(stop);
-            }
+        if pump.down.request_ended()
+            && let Err(stop) = pump.end_request().await
+        {
+            return Tried::Stopped(stop);
         }
         let head = pump.until_head().await;
         let (request_sent, body_started, heard) = (pump.request_sent, pump.body_started, pump.moved);
@@ -368,7 +368,7 @@ impl Run<'_> {
             request_sent,
             body_started: false,
             moved: heard,
-            switched: None,
+            switched: false,
         };
         let sent = pump.until_end().await;
         let (request_sent, moved) = (pump.request_sent, pump.moved);
@@ -400,7 +400,6 @@ impl Run<'_> {
         if !self.down.upgrade(head).await {
             return Tried::Stopped(Stop::Failed(Failure::MalformedResponse));
         }
-        let idle = self.exchange.plan.timeouts.tunnel;
         let mut pump = Pump {
             chain: Chain::empty(),
             exchange: &mut self.exchange,
@@ -410,7 +409,7 @@ impl Run<'_> {
             request_sent: true,
             body_started: true,
             moved: Instant::now(),
-            switched: Some(idle),
+            switched: true,
         };
         let end = match pump.until_end().await {
             Ok(()) | Err(Stop::Failed(Failure::ResponseIncomplete)) => self.flush().await,
@@ -452,12 +451,11 @@ impl Run<'_> {
 
     /// Answers a request that must not be forwarded; what follows on the connection cannot be trusted.
     async fn malformed(&mut self, refusal: Refusal) -> End {
-        let response = match self.way_in().await {
-            Some(response) => response,
-            None => {
-                self.exchange.ledger.enter("engine", refusal.reason);
-                refusal.render(&self.exchange)
-            }
+        let response = if let Some(response) = self.way_in().await {
+            response
+        } else {
+            self.exchange.ledger.enter("engine", refusal.reason);
+            refusal.render(&self.exchange)
         };
         self.down.close_after();
         self.answer(response).await
@@ -551,8 +549,7 @@ impl Run<'_> {
             });
             match event.await {
                 Some(DownEvent::Body(chunk)) => dropped += chunk.len(),
-                Some(DownEvent::End) | None => break,
-                Some(DownEvent::Gone | DownEvent::Malformed) => break,
+                Some(DownEvent::End | DownEvent::Gone | DownEvent::Malformed) | None => break,
             }
         }
         if !self.down.request_ended() {

@@ -215,10 +215,10 @@ fn settle_authority(
             "the request's authority holds user information",
         ));
     }
-    if let Some(host) = &host {
-        if !host.as_bytes().eq_ignore_ascii_case(authority.as_bytes()) {
-            return Err(bad("host_mismatch", "the request's Host and its target disagree"));
-        }
+    if let Some(host) = &host
+        && !host.as_bytes().eq_ignore_ascii_case(authority.as_bytes())
+    {
+        return Err(bad("host_mismatch", "the request's Host and its target disagree"));
     }
     let value = HeaderValue::from_str(authority)
         .map_err(|_| bad("invalid_authority", "the request's authority is not valid"))?;

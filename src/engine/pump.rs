@@ -6,7 +6,7 @@
 
 use std::pin::pin;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http::HeaderMap;
 use pillion_filters::{Chain, Exchange, Failure, Refusal};
@@ -60,8 +60,8 @@ pub(super) struct Pump<'a> {
     pub(super) body_started: bool,
     /// When something last moved.
     pub(super) moved: Instant,
-    /// Once the protocol was switched, how long it may be still.
-    pub(super) switched: Option<Option<Duration>>,
+    /// Whether the protocol was switched, so that bytes are no longer HTTP and may rest for long.
+    pub(super) switched: bool,
 }
 
 impl Pump<'_> {
@@ -145,7 +145,7 @@ impl Pump<'_> {
                 self.body_started = true;
                 self.counts.request_bytes += chunk.len() as u64;
                 let mut chunk = Some(chunk);
-                if self.chain.reads_request_body() && self.switched.is_none() {
+                if self.chain.reads_request_body() && !self.switched {
                     self.chain
                         .request_body(self.exchange, &mut chunk, false)
                         .map_err(Stop::Refused)?;
@@ -161,7 +161,7 @@ impl Pump<'_> {
 
     /// Tells the upstream that the request is complete.
     pub(super) async fn end_request(&mut self) -> Result<(), Stop> {
-        if self.chain.reads_request_body() && self.switched.is_none() {
+        if self.chain.reads_request_body() && !self.switched {
             let mut last = None;
             self.chain
                 .request_body(self.exchange, &mut last, true)
@@ -217,7 +217,7 @@ impl Pump<'_> {
     /// Whether the whole exchange has taken too long.
     fn is_overdue(&self) -> bool {
         let limit = self.exchange.plan.timeouts.exchange;
-        self.switched.is_none() && limit.is_some_and(|limit| self.exchange.timing.started.elapsed() >= limit)
+        !self.switched && limit.is_some_and(|limit| self.exchange.timing.started.elapsed() >= limit)
     }
 
     /// Sends what waits on either side and gives the next event, if there is one.
@@ -234,10 +234,11 @@ impl Pump<'_> {
             return Some(Event::Down(event));
         }
         // Sending may just have made the room that a side was not read for, and nothing would wake us for it.
-        if !had_room && down.is_ready() {
-            if let Poll::Ready(event) = up.poll_event(cx, true) {
-                return Some(Event::Up(event));
-            }
+        if !had_room
+            && down.is_ready()
+            && let Poll::Ready(event) = up.poll_event(cx, true)
+        {
+            return Some(Event::Up(event));
         }
         None
     }
@@ -245,15 +246,17 @@ impl Pump<'_> {
     /// When this step has waited long enough.
     fn deadline(&self) -> Option<Instant> {
         let timeouts = &self.exchange.plan.timeouts;
-        let step = match self.switched {
-            Some(idle) => idle,
-            None if self.request_sent && self.exchange.timing.first_byte.is_none() => timeouts.first_byte,
-            None => timeouts.idle,
+        let step = if self.switched {
+            timeouts.tunnel
+        } else if self.request_sent && self.exchange.timing.first_byte.is_none() {
+            timeouts.first_byte
+        } else {
+            timeouts.idle
         };
         let step = step.map(|limit| self.moved + limit);
         let whole = timeouts
             .exchange
-            .filter(|_| self.switched.is_none())
+            .filter(|_| !self.switched)
             .map(|limit| self.exchange.timing.started + limit);
         match (step, whole) {
             (Some(step), Some(whole)) => Some(step.min(whole)),

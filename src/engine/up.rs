@@ -137,6 +137,10 @@ impl Up {
     /// Takes a piece of the request body. An upstream that has stopped listening may still answer, so what it does not
     /// want is dropped.
     pub(super) async fn body(&mut self, chunk: Bytes) {
+        // An empty chunk would end a chunked body; HTTP/2 clients send empty frames, and trailers are read as one.
+        if chunk.is_empty() {
+            return;
+        }
         match self {
             Self::H1(up) if !up.deaf => {
                 up.session.maybe_upgrade_body_writer();

@@ -73,7 +73,7 @@ async fn await_request(worker: &Worker, wire: &mut Wire, limits: &ConnectionLimi
     }
     let mut draining = worker.draining.clone();
     tokio::select! {
-        readable = tokio::time::timeout(limits.idle_timeout - busy, wire.readable()) => matches!(readable, Ok(Ok(()))),
+        readable = tokio::time::timeout(limits.idle_timeout.saturating_sub(busy), wire.readable()) => matches!(readable, Ok(Ok(()))),
         _ = draining.wait_for(|&draining| draining) => false,
     }
 }

@@ -26,12 +26,7 @@ fn a_client_that_does_not_read_stops_the_app() {
     let taken = origin.send_until_stuck(LONG, STUCK);
     assert!(taken < BOUNDED, "{taken} bytes went nowhere");
     thread::scope(|scope| {
-        scope.spawn(|| {
-            assert_eq!(
-                origin.send_until_stuck(LONG - taken, Duration::from_secs(5)),
-                LONG - taken
-            )
-        });
+        scope.spawn(|| origin.send_zeros(LONG - taken));
         assert_eq!(client.read_answer_to_head().status, 200);
         client.skip(LONG);
     });
@@ -51,12 +46,7 @@ fn an_app_that_does_not_read_stops_the_client() {
     let taken = client.send_until_stuck(LONG, STUCK);
     assert!(taken < BOUNDED, "{taken} bytes went nowhere");
     thread::scope(|scope| {
-        scope.spawn(|| {
-            assert_eq!(
-                client.send_until_stuck(LONG - taken, Duration::from_secs(5)),
-                LONG - taken
-            )
-        });
+        scope.spawn(|| client.send_zeros(LONG - taken));
         origin.read_head();
         origin.skip(LONG);
         origin.send(OK);
@@ -76,12 +66,7 @@ fn an_http_2_client_that_does_not_read_stops_the_app() {
     let taken = origin.send_until_stuck(LONG_ENOUGH, STUCK);
     assert!(taken < BOUNDED, "{taken} bytes went nowhere");
     thread::scope(|scope| {
-        scope.spawn(|| {
-            assert_eq!(
-                origin.send_until_stuck(LONG_ENOUGH - taken, Duration::from_secs(5)),
-                LONG_ENOUGH - taken
-            )
-        });
+        scope.spawn(|| origin.send_zeros(LONG_ENOUGH - taken));
         let mut body = wait(response).unwrap().into_body();
         let mut received = 0;
         while let Some(piece) = wait(body.data()) {

@@ -558,3 +558,26 @@ fn an_http_2_client_that_expects_to_be_asked_is_asked_by_the_app() {
     origin.send(OK);
     assert_eq!(wait(collect(response)).unwrap().body, b"ok");
 }
+
+/// In chunked coding an empty chunk is the last one: what follows would be taken for another request.
+#[test]
+fn an_empty_frame_does_not_end_a_body() {
+    let app = App::listen();
+    let sidecar = Sidecar::before(&app);
+    let mut client = H2Client::connect(sidecar.inbound());
+    let (response, mut stream) = client.post("/");
+    for piece in ["", "ab", "", "cd", ""] {
+        stream.send_data(Bytes::from_static(piece.as_bytes()), false).unwrap();
+    }
+    stream.send_data(Bytes::new(), true).unwrap();
+    let mut origin = app.accept();
+    origin.read_head();
+    assert_eq!(origin.read_chunked().0, b"abcd");
+    origin.send(OK);
+    assert_eq!(wait(collect(response)).unwrap().status, 200);
+    let next = client.get("/next");
+    let head = origin.read_head();
+    assert!(head.starts_with("GET /next "), "{head}");
+    origin.send(OK);
+    assert_eq!(wait(collect(next)).unwrap().body, b"ok");
+}

@@ -54,6 +54,17 @@ impl Peer {
         SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
 
+    /// Writes that many bytes of no matter.
+    pub(crate) fn send_zeros(&mut self, length: usize) {
+        let piece = vec![0; 256 * 1024];
+        let mut left = length;
+        while left > 0 {
+            let next = left.min(piece.len());
+            self.send(&piece[..next]);
+            left -= next;
+        }
+    }
+
     /// Writes until the other side takes no more for that long; how many bytes it took.
     pub(crate) fn send_until_stuck(&mut self, limit: usize, stuck: Duration) -> usize {
         self.stream.set_write_timeout(Some(stuck)).unwrap();
@@ -92,7 +103,7 @@ impl<S: Read + Write> Peer<S> {
 
     /// Reads once into the buffer; false at the end of the stream. A reset counts as an end.
     fn more(&mut self) -> bool {
-        let mut chunk = [0; 64 * 1024];
+        let mut chunk = [0; 16 * 1024];
         match self.stream.read(&mut chunk) {
             Ok(0) => false,
             Ok(n) => {
