@@ -224,7 +224,6 @@ impl Template {
             let address = url::address(client);
             // `network.peer.address` would say the same: the sidecar takes nobody's word for another client.
             attributes.push(KeyValue::new("client.address", address));
-            attributes.push(KeyValue::new("client.port", i64::from(client.port())));
         }
     }
 
@@ -380,7 +379,6 @@ mod tests {
             ("server.address", "shop.example"),
             ("server.port", "8443"),
             ("client.address", "192.0.2.7"),
-            ("client.port", "40000"),
             ("network.protocol.version", "1.1"),
             ("http.response.status_code", "200"),
             ("user_agent.original", "test/1"),

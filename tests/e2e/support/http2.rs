@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
@@ -215,8 +216,14 @@ impl H2App {
         self.connections.load(Ordering::SeqCst)
     }
 
-    /// Drops all connections, as a process does that dies.
+    /// Drops all connections, as a process does that dies; returns once they are closed.
     pub(crate) fn cut(&self) {
         self.cut.send_modify(|cut| *cut += 1);
+        let deadline = Instant::now() + PATIENCE;
+        // Each connection has a receiver; two are the accept loop's.
+        while self.cut.receiver_count() > 2 {
+            assert!(Instant::now() < deadline, "the connections stay open");
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }
