@@ -8,6 +8,7 @@ mod control;
 mod start;
 mod workers;
 
+pub use self::control::Signals;
 pub(crate) use self::start::dry_ground;
 pub use self::start::{Options, StartError, start};
 
@@ -100,8 +101,8 @@ impl Running {
     }
 
     /// Blocks until SIGTERM or SIGINT, reloading on SIGHUP, then stops.
-    pub fn wait(self) {
-        let signal = control::wait_for_stop(&self.shared);
+    pub fn wait(self, signals: Signals) {
+        let signal = signals.wait_for_stop(&self.shared);
         tracing::info!(signal, "stopping");
         self.stop();
     }

@@ -165,9 +165,23 @@ impl Chain {
         Ok(())
     }
 
-    /// Before a try. Waiting and answering work as on the way in.
+    /// Before a try. Waiting and answering work as on the way in; after a wait, go on with
+    /// [`resume_attempt`](Self::resume_attempt).
     pub fn attempt(&self, exchange: &mut Exchange, attempt: &mut Attempt) -> Way {
-        for &position in &self.attempt {
+        self.attempt_from(exchange, attempt, 0)
+    }
+
+    /// Goes on before a try after a wait, with what came of it.
+    pub fn resume_attempt(&self, exchange: &mut Exchange, attempt: &mut Attempt, step: Step) -> Way {
+        let position = exchange.position;
+        match self.taken(exchange, position, step) {
+            Some(way) => way,
+            None => self.attempt_from(exchange, attempt, position + 1),
+        }
+    }
+
+    fn attempt_from(&self, exchange: &mut Exchange, attempt: &mut Attempt, from: usize) -> Way {
+        for &position in self.attempt.iter().filter(|&&position| position >= from) {
             let Some(link) = self.at(exchange, position) else {
                 continue;
             };
@@ -176,6 +190,8 @@ impl Chain {
                 return way;
             }
         }
+        // Whatever was answered or waited for in an earlier try, this one's response passes all filters.
+        exchange.turned = self.links.len();
         Way::Through
     }
 

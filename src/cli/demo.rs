@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use pillion_filters::Registry;
 
-use crate::runtime::{self, Options};
+use crate::runtime::{self, Options, Signals};
 use crate::{config, log};
 
 /// Command line of `demo`.
@@ -34,11 +34,12 @@ pub(super) fn run(arguments: &Arguments, registry: Registry) -> Result<(), Strin
         registry,
         files: Vec::new(),
     };
+    let signals = Signals::listen().map_err(|error| format!("cannot listen to signals: {error}"))?;
     let running = runtime::start(loaded, options).map_err(|error| error.to_string())?;
     if let (Some(inbound), Some(outbound), Some(admin)) = (running.inbound, running.outbound, running.admin) {
         eprintln!("{}", what_to_try(inbound, outbound, admin, app));
     }
-    running.wait();
+    running.wait(signals);
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use pillion_filters::Registry;
 
 use super::mistakes;
-use crate::runtime::{self, Options, StartError};
+use crate::runtime::{self, Options, Signals, StartError};
 use crate::{config, log};
 
 /// Command line of `run`.
@@ -27,6 +27,7 @@ pub(super) fn run(arguments: Arguments, registry: Registry) -> Result<(), String
         registry,
         files: arguments.config,
     };
+    let signals = Signals::listen().map_err(|error| format!("cannot listen to signals: {error}"))?;
     let running = runtime::start(loaded, options).map_err(|error| match error {
         StartError::Config(errors) => format!("{}\n{}", errors.render(), mistakes(&errors)),
         error => error.to_string(),
@@ -39,6 +40,6 @@ pub(super) fn run(arguments: Arguments, registry: Registry) -> Result<(), String
         admin = address(running.admin),
         "listening"
     );
-    running.wait();
+    running.wait(signals);
     Ok(())
 }

@@ -9,7 +9,7 @@ use http::header::{CONTENT_LENGTH, EXPECT};
 use http::{HeaderValue, Method, StatusCode};
 use pillion_filters::{
     Attempt, AttemptRecord, AttemptResult, Body, Chain, Direction, End, Exchange, Failure, Outcome, Refusal, Response,
-    Timing, Way,
+    Timing, Verdict, Way,
 };
 use pingora_http::{RequestHeader, ResponseHeader};
 
@@ -28,12 +28,19 @@ use crate::upstream::{Endpoint, Protocol, Upstream};
 /// Request bytes read and dropped so that a connection whose request was refused can live on.
 const READ_AND_DROP: usize = 64 * 1024;
 
+/// No exchange is tried more often, whatever its filters want.
+const MAX_ATTEMPTS: u32 = 16;
+
 /// What came of an attempt.
 enum Tried {
     /// The response was sent to its end, or as far as it goes.
     Over(End),
     /// The chain gave this in place of the upstream's answer.
     Replaced(Response),
+    /// A filter answered instead of the try.
+    Answered(Response),
+    /// A filter wants another try, and the request can still be sent.
+    Again,
     /// A pooled connection was dead before it saw the request: try once more on a fresh one.
     Stale,
     /// No response head.
@@ -121,6 +128,8 @@ impl Run<'_> {
             match self.attempt(&endpoint, fresh).await {
                 Tried::Over(end) => return end,
                 Tried::Replaced(response) => return self.send(response).await,
+                Tried::Answered(response) => return self.answer(response).await,
+                Tried::Again => {}
                 Tried::Stale => fresh = true,
                 Tried::Stopped(Stop::Gone) => return End::ClientAborted,
                 Tried::Stopped(Stop::Refused(refusal)) => {
@@ -167,9 +176,8 @@ impl Run<'_> {
             number,
             endpoint: endpoint.name.clone(),
         };
-        match self.route.chain.attempt(&mut self.exchange, &mut attempt) {
-            Way::Answer(response) => return Tried::Replaced(response),
-            Way::Through | Way::Wait(_) => {}
+        if let Some(response) = self.before_attempt(&mut attempt).await {
+            return Tried::Answered(response);
         }
         let started = Instant::now();
         let connected = self.connect(endpoint, fresh, started).await;
@@ -178,9 +186,9 @@ impl Run<'_> {
             Err(stop) => {
                 if let Stop::Failed(failure) = stop {
                     self.record(endpoint, started, Instant::now(), false, AttemptResult::Failed(failure));
-                    self.route
-                        .chain
-                        .attempt_done(&mut self.exchange, &attempt, AttemptResult::Failed(failure));
+                    if self.wants_another(&attempt, AttemptResult::Failed(failure)) {
+                        return Tried::Again;
+                    }
                 }
                 return Tried::Stopped(stop);
             }
@@ -212,8 +220,9 @@ impl Run<'_> {
             Err(Stop::Gone | Stop::Refused(_)) => AttemptResult::Failed(Failure::MalformedRequest),
         };
         self.record(endpoint, started, heard, reused, result);
-        self.route.chain.attempt_done(&mut self.exchange, &attempt, result);
+        let again = self.wants_another(&attempt, result) && !body_started;
         match head {
+            Ok(_) | Err(Stop::Failed(_)) if again => Tried::Again,
             Ok(head) => self.respond(endpoint, up, head, request_sent, heard).await,
             Err(Stop::Failed(Failure::UpstreamClosed))
                 if reused && !fresh && !body_started && up.heard_nothing() && self.may_repeat(&up) =>
@@ -229,6 +238,27 @@ impl Run<'_> {
                 Tried::Stopped(stop)
             }
         }
+    }
+
+    /// The attempt phases; an answer if a filter gave one.
+    async fn before_attempt(&mut self, attempt: &mut Attempt) -> Option<Response> {
+        let mut way = self.route.chain.attempt(&mut self.exchange, attempt);
+        loop {
+            match way {
+                Way::Through => return None,
+                Way::Answer(response) => return Some(response),
+                Way::Wait(waiting) => {
+                    let step = waiting.await(&mut self.exchange);
+                    way = self.route.chain.resume_attempt(&mut self.exchange, attempt, step);
+                }
+            }
+        }
+    }
+
+    /// Tells the filters what came of a try, and whether one of them wants another.
+    fn wants_another(&mut self, attempt: &Attempt, result: AttemptResult) -> bool {
+        let verdict = self.route.chain.attempt_done(&mut self.exchange, attempt, result);
+        verdict != Verdict::Keep && attempt.number < MAX_ATTEMPTS
     }
 
     /// Whether the request may reach an upstream twice (RFC 9110, section 9.2.2).

@@ -8,7 +8,8 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use pillion_filters::Direction;
 use tokio::net::{TcpStream, UnixStream};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use super::Shared;
@@ -98,26 +99,48 @@ async fn reachable(address: &Address) -> Result<(), String> {
     }
 }
 
-/// Blocks until a signal says stop; its name.
-pub(super) fn wait_for_stop(shared: &Shared) -> &'static str {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let Ok(runtime) = runtime else { return "no runtime" };
-    runtime.block_on(async {
-        let streams = (
-            signal(SignalKind::terminate()),
-            signal(SignalKind::interrupt()),
-            signal(SignalKind::hangup()),
-        );
-        let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = streams else {
-            return "no signals";
-        };
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => return "SIGTERM",
-                _ = interrupt.recv() => return "SIGINT",
-                // The result is in the log, the metric and the admin API.
-                _ = hangup.recv() => drop(shared.reload()),
+/// The signals a process obeys. From the moment this is there, none is lost: one that comes while the sidecar starts
+/// stops it in good order too.
+pub struct Signals {
+    runtime: Runtime,
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// Takes SIGTERM, SIGINT and SIGHUP from their defaults, for the whole process.
+    pub fn listen() -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let entered = runtime.enter();
+        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let hangup = signal(SignalKind::hangup())?;
+        drop(entered);
+        Ok(Self {
+            runtime,
+            terminate,
+            interrupt,
+            hangup,
+        })
+    }
+
+    /// Blocks until a signal says stop; its name.
+    pub(super) fn wait_for_stop(self, shared: &Shared) -> &'static str {
+        let Self {
+            runtime,
+            mut terminate,
+            mut interrupt,
+            mut hangup,
+        } = self;
+        runtime.block_on(async {
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => return "SIGTERM",
+                    _ = interrupt.recv() => return "SIGINT",
+                    // The result is in the log, the metric and the admin API.
+                    _ = hangup.recv() => drop(shared.reload()),
+                }
             }
-        }
-    })
+        })
+    }
 }

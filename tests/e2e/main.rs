@@ -11,6 +11,7 @@
 
 mod aborts;
 mod backpressure;
+mod chain;
 mod early;
 mod errors;
 mod forwarding;

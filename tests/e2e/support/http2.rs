@@ -152,6 +152,7 @@ impl Call {
 pub(crate) struct H2App {
     pub(crate) address: SocketAddr,
     connections: Arc<AtomicUsize>,
+    closed: Arc<AtomicUsize>,
     calls: mpsc::Receiver<Call>,
     cut: watch::Sender<u32>,
 }
@@ -167,7 +168,8 @@ impl H2App {
         let (give_address, address) = mpsc::channel();
         let (give_call, calls) = mpsc::channel();
         let (cut, cuts) = watch::channel(0);
-        let counted = connections.clone();
+        let closed = Arc::new(AtomicUsize::new(0));
+        let (counted, gone_by) = (connections.clone(), closed.clone());
         drive(move || async move {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             give_address.send(listener.local_addr().unwrap()).unwrap();
@@ -183,7 +185,10 @@ impl H2App {
                 counted.fetch_add(1, Ordering::SeqCst);
                 let (give_call, mut cut) = (give_call.clone(), cuts.clone());
                 cut.mark_unchanged();
+                let closing = Count(gone_by.clone());
                 tokio::task::spawn_local(async move {
+                    // Dropped after the connection, which is declared later.
+                    let _closing = closing;
                     let mut builder = h2::server::Builder::new();
                     let handshake = builder.max_concurrent_streams(streams).handshake(stream);
                     let Ok(mut connection) = handshake.await else { return };
@@ -201,6 +206,7 @@ impl H2App {
         Self {
             address: address.recv_timeout(PATIENCE).unwrap(),
             connections,
+            closed,
             calls,
             cut,
         }
@@ -218,12 +224,21 @@ impl H2App {
 
     /// Drops all connections, as a process does that dies; returns once they are closed.
     pub(crate) fn cut(&self) {
+        let open = self.connections();
         self.cut.send_modify(|cut| *cut += 1);
         let deadline = Instant::now() + PATIENCE;
-        // Each connection has a receiver; two are the accept loop's.
-        while self.cut.receiver_count() > 2 {
+        while self.closed.load(Ordering::SeqCst) < open {
             assert!(Instant::now() < deadline, "the connections stay open");
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+}
+
+/// Counts when it is dropped.
+struct Count(Arc<AtomicUsize>);
+
+impl Drop for Count {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
     }
 }

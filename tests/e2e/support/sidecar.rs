@@ -16,6 +16,7 @@ pub(crate) struct Setup {
     app: String,
     connections: String,
     rest: String,
+    registry: Registry,
 }
 
 impl Setup {
@@ -24,6 +25,7 @@ impl Setup {
             app: app.into(),
             connections: "{}".to_owned(),
             rest: String::new(),
+            registry: Registry::builtin(),
         }
     }
 
@@ -39,13 +41,21 @@ impl Setup {
         self
     }
 
+    /// Knows these plugins.
+    pub(crate) fn with_registry(mut self, registry: Registry) -> Self {
+        self.registry = registry;
+        self
+    }
+
     /// Leaves requests and responses to the engine alone.
     pub(crate) fn without_filters(self) -> Self {
         self.with("chain: []")
     }
 
     pub(crate) fn yaml(&self) -> String {
-        let Self { app, connections, rest } = self;
+        let Self {
+            app, connections, rest, ..
+        } = self;
         format!(
             "service: e2e\n\
              workers: 1\n\
@@ -59,7 +69,7 @@ impl Setup {
     }
 
     pub(crate) fn start(&self) -> Sidecar {
-        let registry = Registry::builtin();
+        let registry = self.registry.clone();
         let names: Vec<&str> = registry.entries().iter().map(|entry| entry.name).collect();
         let loaded = pillion::config::load_str("test.yaml", &self.yaml(), &names);
         let loaded = loaded.unwrap_or_else(|errors| panic!("{}", errors.render()));
