@@ -4,7 +4,7 @@
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench compare docker
+.PHONY: help setup demo test lint compare docker
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,9 +27,6 @@ lint: setup ## Check format, lints and dependencies (those if cargo-deny is inst
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	@scripts/deny
-
-bench: setup ## Run the benchmarks
-	cargo bench --workspace
 
 compare: setup ## Measure beside nginx, HAProxy and Envoy: about 4 minutes, two cores
 	cargo build --release

@@ -65,11 +65,3 @@ fn load(files: &[PathBuf], registry: &Registry) -> Result<(Loaded, Snapshot), Co
     let snapshot = snapshot::build(&loaded, &ground)?;
     Ok((loaded, snapshot))
 }
-
-/// How many mistakes, in words.
-fn mistakes(errors: &ConfigErrors) -> String {
-    match errors.errors().len() {
-        1 => "1 error".to_owned(),
-        count => format!("{count} errors"),
-    }
-}

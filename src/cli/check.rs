@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use pillion_filters::Registry;
 
-use super::{load, mistakes};
+use super::load;
 
 /// Command line of `check`.
 #[derive(clap::Args)]
@@ -20,12 +20,7 @@ pub(super) fn run(arguments: &Arguments, registry: &Registry) -> Result<(), Stri
     for file in &arguments.files {
         match load(std::slice::from_ref(file), registry) {
             Ok(_) => println!("{}: ok", file.display()),
-            Err(errors) => told.push(format!(
-                "{}\n{}: {}",
-                errors.render(),
-                file.display(),
-                mistakes(&errors)
-            )),
+            Err(errors) => told.push(errors.render()),
         }
     }
     if told.is_empty() { Ok(()) } else { Err(told.join("\n")) }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use pillion_filters::{Direction, Registry};
 use pingora_http::RequestHeader;
 
-use super::{load, mistakes};
+use super::load;
 use crate::config;
 use crate::snapshot::Snapshot;
 
@@ -30,8 +30,7 @@ pub(super) struct Arguments {
 
 /// Prints the explanation.
 pub(super) fn run(arguments: &Arguments, registry: &Registry) -> Result<(), String> {
-    let (loaded, snapshot) = load(std::slice::from_ref(&arguments.file), registry)
-        .map_err(|errors| format!("{}\n{}", errors.render(), mistakes(&errors)))?;
+    let (loaded, snapshot) = load(std::slice::from_ref(&arguments.file), registry).map_err(|errors| errors.render())?;
     match (&arguments.method, &arguments.url) {
         (Some(method), Some(url)) => {
             let direction = if arguments.outbound {

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use pillion_filters::Registry;
 
-use super::mistakes;
 use crate::runtime::{self, Options, Signals, StartError};
 use crate::{config, log};
 
@@ -19,8 +18,7 @@ pub(super) struct Arguments {
 /// Runs until SIGTERM or SIGINT.
 pub(super) fn run(arguments: Arguments, registry: Registry) -> Result<(), String> {
     let names: Vec<&str> = registry.entries().iter().map(|entry| entry.name).collect();
-    let loaded = config::load(&arguments.config, &names)
-        .map_err(|errors| format!("{}\n{}", errors.render(), mistakes(&errors)))?;
+    let loaded = config::load(&arguments.config, &names).map_err(|errors| errors.render())?;
     log::start(loaded.config.log);
     let service = loaded.config.service.to_string();
     let options = Options {
@@ -29,7 +27,7 @@ pub(super) fn run(arguments: Arguments, registry: Registry) -> Result<(), String
     };
     let signals = Signals::listen().map_err(|error| format!("cannot listen to signals: {error}"))?;
     let running = runtime::start(loaded, options).map_err(|error| match error {
-        StartError::Config(errors) => format!("{}\n{}", errors.render(), mistakes(&errors)),
+        StartError::Config(errors) => errors.render(),
         error => error.to_string(),
     })?;
     let address = |address: Option<std::net::SocketAddr>| address.map(tracing::field::display);
