@@ -375,6 +375,8 @@ impl Run<'_> {
             self.down.close_after();
         }
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            // The session writes this head itself.
+            let _ = head.append_header(http::header::VIA, HeaderValue::from_static(via));
             return self.switch(up, head).await;
         }
         if let Some(response) = self.route.chain.response(&mut self.exchange, &mut head) {

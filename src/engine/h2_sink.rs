@@ -72,6 +72,10 @@ impl H2Sink {
                     Some(capacity) => capacity?,
                     None => return Poll::Ready(Err(h2::Reason::STREAM_CLOSED.into())),
                 };
+                if capacity == 0 {
+                    // Woken without room, e.g. because a window shrank; an empty frame would be sent for nothing.
+                    continue;
+                }
             }
             let part = self.queued.split_to(capacity.min(self.queued.len()));
             self.sent += part.len() as u64;

@@ -13,10 +13,40 @@ use crate::clock;
 use crate::engine::{self, Down, Kept};
 use crate::snapshot::ConnectionLimits;
 
-const MALFORMED: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\
-    Proxy-Status: pillion; error=http_request_error; details=\"malformed_request\"\r\n\r\n";
-const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\
-    Proxy-Status: pillion; error=http_request_error; details=\"header_timeout\"\r\n\r\n";
+/// An error of a head that never became an exchange: it has no id, and no filter sees it.
+struct Unread {
+    status: &'static str,
+    reason: &'static str,
+    message: &'static str,
+}
+
+const MALFORMED: Unread = Unread {
+    status: "400 Bad Request",
+    reason: "malformed_request",
+    message: "the request head is not valid HTTP",
+};
+const TOO_SLOW: Unread = Unread {
+    status: "408 Request Timeout",
+    reason: "header_timeout",
+    message: "the request head did not arrive in time",
+};
+
+impl Unread {
+    fn answer(&self) -> String {
+        let Self {
+            status,
+            reason,
+            message,
+        } = self;
+        let code = status.split(' ').next().unwrap_or_default();
+        let body = format!(r#"{{"error":"{reason}","status":{code},"message":"{message}"}}"#);
+        format!(
+            "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\
+             Connection: close\r\nProxy-Status: pillion; error=http_request_error; details=\"{reason}\"\r\n\r\n{body}",
+            body.len()
+        )
+    }
+}
 
 /// A client that sends its next request within this time is busy.
 const BUSY: Duration = Duration::from_millis(500);
@@ -52,9 +82,9 @@ pub(super) async fn serve(
                     return;
                 }
                 tracing::debug!(%error, "malformed request head");
-                return refuse(worker, direction, session, &outlet, MALFORMED).await;
+                return refuse(worker, direction, session, &outlet, &MALFORMED).await;
             }
-            None => return refuse(worker, direction, session, &outlet, TOO_SLOW).await,
+            None => return refuse(worker, direction, session, &outlet, &TOO_SLOW).await,
         }
         let (down, head) = Down::http1(session, outlet.clone(), worker.is_draining());
         match engine::serve(worker, direction, client, down, head).await {
@@ -96,10 +126,10 @@ async fn refuse(
     direction: Direction,
     mut session: Box<HttpSession>,
     outlet: &Outlet,
-    answer: &'static [u8],
+    unread: &Unread,
 ) {
     worker.metrics.connections(direction).malformed.inc();
-    outlet.send(answer);
+    outlet.send(unread.answer().as_bytes());
     let closing = async {
         let _ = outlet.drain().await;
         session.shutdown().await;
