@@ -70,6 +70,7 @@ fn configuration(arguments: &Arguments, app: SocketAddr) -> String {
          admin: {{ listen: \"{}\" }}\n\
          inbound: {{ listen: \"{}\", app: \"http://{app}\" }}\n\
          outbound: {{ listen: 127.0.0.1:0 }}\n\
+         filters: {{ tracing: {{ response_header: x-trace-id }} }}\n\
          routes:\n\
          \x20 - match: {{ path: /fast }}\n\
          \x20 - match: {{ path: /slow }}\n\

@@ -2,26 +2,29 @@
 //!
 //! RFC 9110, section 7.6 (forwarding), RFC 9112, section 3.2 (request target), RFC 9113, section 8.2.3 (cookie crumbs).
 
-use std::net::IpAddr;
+mod authority;
+mod forwarding;
+mod response;
+
 use std::sync::LazyLock;
 
-use bytes::BytesMut;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
-use pillion_filters::{Connection, Direction, Failure, Refusal};
-use pingora_http::{RequestHeader, ResponseHeader};
+use pillion_filters::{Connection, Direction, Refusal};
+use pingora_http::RequestHeader;
 
+use self::authority::settle_authority;
+pub(crate) use self::forwarding::{Forwarding, Style};
+pub(super) use self::forwarding::{Hop, via, write_via};
+use self::forwarding::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, forward};
+pub(super) use self::response::receive_response;
 use super::h1_head::RequestBody;
-use crate::config::Cidr;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// A request that has passed this many proxies goes round in circles: every pass through a sidecar adds one.
 const MAX_HOPS: usize = 16;
@@ -32,42 +35,6 @@ const LOOP: Refusal = Refusal::denied(
     "proxy_loop",
     "the request has passed too many proxies, perhaps this one again and again",
 );
-
-/// An outbound request in absolute-form for `https`: sending it on in clear would betray it.
-const NO_TLS: Refusal = Refusal::denied(
-    StatusCode::NOT_IMPLEMENTED,
-    "https_needs_connect",
-    "requests for https go through CONNECT",
-);
-
-/// How the client is named to the app.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Style {
-    /// `X-Forwarded-For`, `-Proto` and `-Host`.
-    #[default]
-    XForwarded,
-    /// `Forwarded` (RFC 7239).
-    Forwarded,
-    /// Not at all.
-    Off,
-}
-
-/// Whose word is taken for who the client is, and how it is passed on.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Forwarding {
-    /// The fields written.
-    pub(crate) style: Style,
-    /// Networks whose own forwarding fields are kept.
-    pub(crate) trust: Vec<Cidr>,
-}
-
-impl Forwarding {
-    /// Whether this peer's forwarding fields are kept. A peer on a Unix socket is on this host, chosen by whoever
-    /// configured the socket.
-    pub(crate) fn trusts(&self, peer: Option<IpAddr>) -> bool {
-        peer.is_none_or(|peer| self.trust.iter().any(|network| network.contains(peer)))
-    }
-}
 
 /// What the engine remembers of fields it took off the head.
 #[derive(Clone, Copy, Debug, Default)]
@@ -173,7 +140,7 @@ pub(super) fn receive(
         let trusted = forwarding.trusts(connection.client.map(|address| address.ip()));
         forward(
             head,
-            &found,
+            found.forwarding,
             forwarding.style,
             trusted,
             connection.scheme,
@@ -182,70 +149,6 @@ pub(super) fn receive(
         );
     }
     Ok((authority, taken))
-}
-
-/// Leaves the target in origin-form and exactly one `Host`.
-fn settle_authority(
-    head: &mut RequestHeader,
-    hosts: usize,
-    direction: Direction,
-) -> Result<Option<HeaderValue>, Refusal> {
-    if hosts > 1 {
-        return Err(bad("duplicate_host", "the request names more than one Host"));
-    }
-    let host = head.headers.get(HOST).cloned();
-    let Some(target) = absolute_target(head)? else {
-        // RFC 9112, section 3.2.
-        if host.is_none() && head.version == Version::HTTP_11 {
-            return Err(bad("missing_host", "the request names no Host"));
-        }
-        if host.is_none() {
-            // The app is owed one, even if the client's version lets it leave it out.
-            insert(head, HOST, HeaderValue::from_static("localhost"));
-        }
-        return Ok(host);
-    };
-    if direction == Direction::Outbound && target.scheme() == Some(&Scheme::HTTPS) {
-        return Err(NO_TLS);
-    }
-    let authority = target.authority().map_or("", Authority::as_str);
-    if authority.contains('@') {
-        return Err(bad(
-            "invalid_authority",
-            "the request's authority holds user information",
-        ));
-    }
-    if let Some(host) = &host
-        && !host.as_bytes().eq_ignore_ascii_case(authority.as_bytes())
-    {
-        return Err(bad("host_mismatch", "the request's Host and its target disagree"));
-    }
-    let value = HeaderValue::from_str(authority)
-        .map_err(|_| bad("invalid_authority", "the request's authority is not valid"))?;
-    if head.method != Method::CONNECT {
-        let path = target.path_and_query().cloned();
-        head.set_uri(Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/"))));
-    }
-    if host.is_none() {
-        insert(head, HOST, value.clone());
-    }
-    Ok(Some(value))
-}
-
-/// The target, if it names an authority: HTTP/2's, absolute-form, or CONNECT's. pingora-http keeps the last two out of
-/// the URI.
-fn absolute_target(head: &RequestHeader) -> Result<Option<Uri>, Refusal> {
-    if head.uri.authority().is_some() {
-        return Ok(Some(head.uri.clone()));
-    }
-    let raw = head.raw_path();
-    if matches!(raw.first(), Some(b'/' | b'*')) && head.method != Method::CONNECT {
-        return Ok(None);
-    }
-    let target = Uri::try_from(raw).ok().filter(|target| target.authority().is_some());
-    target
-        .map(Some)
-        .ok_or_else(|| bad("invalid_target", "the request's target is not valid"))
 }
 
 fn strip_hop_by_hop(head: &mut RequestHeader, found: &Found) -> Taken {
@@ -309,148 +212,6 @@ fn join_cookies(head: &mut RequestHeader) {
     }
 }
 
-fn forward(
-    head: &mut RequestHeader,
-    found: &Found,
-    style: Style,
-    trusted: bool,
-    scheme: &'static str,
-    authority: Option<&HeaderValue>,
-    client: Option<&HeaderValue>,
-) {
-    if !found.forwarding && style == Style::XForwarded {
-        return;
-    }
-    if found.forwarding && !trusted && style != Style::Off {
-        for name in [FORWARDED, X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST] {
-            head.remove_header(&name);
-        }
-    }
-    match style {
-        Style::Off => {}
-        // What is not there yet is written with the head, see [`Hop`].
-        Style::XForwarded => {
-            let chain = client.and_then(|client| join(head.headers.get(X_FORWARDED_FOR)?, client));
-            if let Some(chain) = chain {
-                insert(head, X_FORWARDED_FOR, chain);
-            }
-        }
-        Style::Forwarded => {
-            if let Some(element) = forwarded_element(scheme, authority, client) {
-                let chain = head.headers.get(FORWARDED).and_then(|before| join(before, &element));
-                insert(head, FORWARDED, chain.unwrap_or(element));
-            }
-        }
-    }
-}
-
-fn join(before: &HeaderValue, after: &HeaderValue) -> Option<HeaderValue> {
-    let mut joined = Vec::with_capacity(before.len() + 2 + after.len());
-    joined.extend_from_slice(before.as_bytes());
-    joined.extend_from_slice(b", ");
-    joined.extend_from_slice(after.as_bytes());
-    HeaderValue::from_bytes(&joined).ok()
-}
-
-/// One element of `Forwarded` (RFC 7239, section 4). Hosts and IPv6 addresses are quoted.
-fn forwarded_element(
-    scheme: &str,
-    authority: Option<&HeaderValue>,
-    client: Option<&HeaderValue>,
-) -> Option<HeaderValue> {
-    let mut element = String::with_capacity(64);
-    match client.and_then(|client| client.to_str().ok()) {
-        Some(client) if client.contains(':') => element.push_str(&["for=\"[", client, "]\""].concat()),
-        Some(client) => element.push_str(&["for=", client].concat()),
-        None => element.push_str("for=unknown"),
-    }
-    if let Some(host) = authority
-        .and_then(|host| host.to_str().ok())
-        .filter(|host| !host.contains('"'))
-    {
-        element.push_str(&[";host=\"", host, "\""].concat());
-    }
-    element.push_str(&[";proto=", scheme].concat());
-    HeaderValue::from_str(&element).ok()
-}
-
-/// What this hop adds to a request, unless a filter has set it. Written with the head: putting fields into a header map
-/// only to write them out costs ten times as much.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Hop<'a> {
-    /// See [`via`].
-    pub(super) via: &'static str,
-    /// Whether the app is told of the client by `X-Forwarded-*`.
-    pub(super) x_forwarded: bool,
-    /// The client's address.
-    pub(super) client: Option<&'a HeaderValue>,
-    /// The scheme the client used.
-    pub(super) scheme: &'static str,
-    /// The authority the client asked for.
-    pub(super) authority: Option<&'a HeaderValue>,
-}
-
-impl<'a> Hop<'a> {
-    /// The fields that are missing from `headers`, `Via` apart.
-    fn missing(&self, headers: &HeaderMap) -> impl Iterator<Item = (HeaderName, &'static [u8], &'a [u8])> {
-        let fields = [
-            (
-                X_FORWARDED_FOR,
-                &b"X-Forwarded-For: "[..],
-                self.client.map(HeaderValue::as_bytes),
-            ),
-            (X_FORWARDED_PROTO, b"X-Forwarded-Proto: ", Some(self.scheme.as_bytes())),
-            (
-                X_FORWARDED_HOST,
-                b"X-Forwarded-Host: ",
-                self.authority.map(HeaderValue::as_bytes),
-            ),
-        ];
-        let absent = |name: &HeaderName| self.x_forwarded && !headers.contains_key(name);
-        fields
-            .map(|(name, text, value)| Some((absent(&name).then_some(name)?, text, value?)))
-            .into_iter()
-            .flatten()
-    }
-
-    /// Writes the fields as lines of an HTTP/1 head.
-    pub(super) fn write(&self, headers: &HeaderMap, out: &mut BytesMut) {
-        for (_, name, value) in self.missing(headers) {
-            for part in [name, value, b"\r\n"] {
-                out.extend_from_slice(part);
-            }
-        }
-        write_via(self.via, out);
-    }
-
-    /// Puts the fields into the head of an HTTP/2 request.
-    fn insert(&self, headers: &mut HeaderMap) {
-        let missing: Vec<_> = self.missing(headers).collect();
-        for (name, _, value) in missing {
-            if let Ok(value) = HeaderValue::from_bytes(value) {
-                headers.insert(name, value);
-            }
-        }
-        headers.append(VIA, HeaderValue::from_static(self.via));
-    }
-}
-
-/// Writes a `Via` line.
-pub(super) fn write_via(via: &'static str, out: &mut BytesMut) {
-    for part in ["Via: ", via, "\r\n"] {
-        out.extend_from_slice(part.as_bytes());
-    }
-}
-
-/// The `Via` element for a message received in that version (RFC 9110, section 7.6.3).
-pub(super) fn via(version: Version) -> &'static str {
-    match version {
-        Version::HTTP_2 => "2 pillion",
-        Version::HTTP_10 => "1.0 pillion",
-        _ => "1.1 pillion",
-    }
-}
-
 /// What the request line and headers of an HTTP/1 request need beside them.
 pub(super) fn request_body(head: &RequestHeader, has_body: bool) -> RequestBody {
     let has_length = head.headers.contains_key(CONTENT_LENGTH);
@@ -500,61 +261,6 @@ pub(super) fn for_http2(head: &RequestHeader, taken: Taken, hop: Hop<'_>) -> Res
     Ok(request)
 }
 
-/// Makes a received response head fit to be forwarded.
-pub(super) fn receive_response(head: &mut ResponseHeader) -> Result<(), Failure> {
-    let mut length = None;
-    let (mut connection, mut others) = (false, false);
-    for name in head.headers.keys() {
-        match name.as_str() {
-            "content-length" => length = said_once(&head.headers),
-            "connection" => connection = true,
-            "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade" => others = true,
-            _ => {}
-        }
-    }
-    if let Some(length) = length {
-        let _ = head.insert_header(CONTENT_LENGTH, length);
-    }
-    if connection {
-        strip_connection(head);
-    }
-    if others {
-        if has_unknown_coding(&head.headers) {
-            return Err(Failure::MalformedResponse);
-        }
-        for name in [KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING] {
-            head.remove_header(&name);
-        }
-        if head.status != StatusCode::SWITCHING_PROTOCOLS {
-            head.remove_header(&UPGRADE);
-        }
-    }
-    if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        let _ = head.insert_header(CONNECTION, HeaderValue::from_static("upgrade"));
-    }
-    Ok(())
-}
-
-/// Takes `Connection` off a response, and what it nominates.
-fn strip_connection(head: &mut ResponseHeader) {
-    let options = head.headers.get_all(CONNECTION);
-    // What nearly every response says, and nominates nothing but itself.
-    let plain = |value: &HeaderValue| matches!(value.as_bytes(), b"keep-alive" | b"close");
-    if !options.iter().all(plain) {
-        let nominated: Vec<HeaderName> = options
-            .into_iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|token| token.trim().parse().ok())
-            .filter(|name| *name != CONTENT_LENGTH && !(*name == UPGRADE && head.status == 101))
-            .collect();
-        for name in nominated {
-            head.remove_header(&name);
-        }
-    }
-    head.remove_header(&CONNECTION);
-}
-
 /// A head without headers, to stand in for one that was taken away.
 pub(super) fn blank(method: Method, version: Version) -> RequestHeader {
     static BLANK: LazyLock<RequestHeader> =
@@ -572,6 +278,8 @@ fn insert(head: &mut RequestHeader, name: HeaderName, value: HeaderValue) {
 
 #[cfg(test)]
 mod tests {
+    use bytes::BytesMut;
+
     use super::*;
     use std::net::SocketAddr;
 
@@ -715,20 +423,5 @@ mod tests {
         let found = look(&h2c);
         assert!(!strip_hop_by_hop(&mut h2c, &found).upgrade);
         assert!(!h2c.headers.contains_key("upgrade"));
-    }
-
-    #[test]
-    fn response_hop_by_hop_fields_go() {
-        let mut head = ResponseHeader::build(200, None).unwrap();
-        for (name, value) in [
-            ("Connection", "close, X-Hop"),
-            ("X-Hop", "1"),
-            ("Keep-Alive", "timeout=5"),
-            ("Upgrade", "h2c"),
-        ] {
-            head.append_header(name, value).unwrap();
-        }
-        receive_response(&mut head).unwrap();
-        assert!(head.headers.is_empty(), "{:?}", head.headers);
     }
 }
