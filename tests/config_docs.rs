@@ -1,14 +1,14 @@
 //! `docs/configuration.md` says what the code says.
 //!
-//! Its tables are the field docs of the model, and its examples load. To write the tables anew, run with `BLESS=1`.
+//! Its tables are the field docs of the model. To write the tables anew, run with `BLESS=1`. That its examples load is
+//! told by `tests/plugins.rs`.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::fmt::Write as _;
 use std::fs;
 
-use pillion::config::{Environment, FilterSettings, Loader, schema};
-use pillion_filters::Registry;
+use pillion::config::{FilterSettings, schema};
 use serde_json::{Value, json};
 
 const PAGE: &str = "docs/configuration.md";
@@ -68,35 +68,4 @@ fn the_tables_are_the_field_docs() {
     for (name, _) in mappings.filter(|(name, schema)| schema["properties"].is_object() && *name != "TimeoutsOverlay") {
         assert!(shown.contains(name), "{name} is not in {PAGE}");
     }
-}
-
-#[test]
-fn the_examples_load() {
-    let page = fs::read_to_string(PAGE).unwrap();
-    let known: Vec<&str> = Registry::builtin().entries().iter().map(|entry| entry.name).collect();
-    let loader = Loader::new(&known).environment(Environment::Fixed([].into()));
-    let mut loaded = 0;
-    for (before, rest) in page
-        .match_indices("```yaml\n")
-        .map(|(start, fence)| page.split_at(start + fence.len()))
-    {
-        if before
-            .trim_end_matches("```yaml\n")
-            .trim_end()
-            .ends_with("<!-- not loaded: includes a file -->")
-        {
-            continue;
-        }
-        let (example, _) = rest.split_once("```").unwrap();
-        // A layer is not whole without the service that lies over it.
-        let service = "service: api\ninbound: { listen: \"0.0.0.0:8000\", app: \"http://127.0.0.1:8080\" }\n";
-        let whole = if example.contains("service:") {
-            example.to_owned()
-        } else {
-            format!("{service}{example}")
-        };
-        loader.text("example.yaml", &whole).unwrap();
-        loaded += 1;
-    }
-    assert!(loaded >= 3, "only {loaded} examples were found");
 }

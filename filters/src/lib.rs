@@ -24,6 +24,7 @@ mod ledger;
 pub mod limits;
 pub mod metrics;
 mod outcome;
+mod own_header;
 mod plan;
 mod registry;
 pub mod request_id;

@@ -8,6 +8,9 @@
 //! **Sampling** follows the parent: a caller's decision is kept, so that a trace is recorded whole or not at all. Where
 //! there is none, the trace id decides, and so every sidecar with the same ratio decides alike.
 //!
+//! **Response.** With `response_header` the client is told the trace's id, in refusals and errors too. Without, the
+//! filter takes no part in responses.
+//!
 //! **Complete.** A sampled exchange becomes a span, and so does each of its attempts when there was more than one. An
 //! unsampled one costs no more than its headers.
 //!
@@ -27,15 +30,18 @@ mod w3c;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use http::HeaderValue;
 use opentelemetry::{KeyValue, Value};
+use pingora_http::ResponseHeader;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use self::propagation::Format;
 use self::propagation::{Found, Incoming};
 use crate::context::SpanSink;
+use crate::own_header::OwnHeader;
 use crate::trace_context::{SpanId, TraceContext, TraceId};
-use crate::{BuildError, Context, Exchange, Filter, Outcome, Phases, Plugin, Step};
+use crate::{BuildError, Context, Exchange, Filter, Outcome, Phases, Plugin, Step, Turn};
 
 /// Configuration of `tracing`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -51,6 +57,9 @@ pub struct Config {
     /// Whether spans have the query of the request. Queries carry personal data; of known credentials the values are
     /// redacted.
     pub query: bool,
+    /// A header that tells the client the trace's id, in lower-case hexadecimal, such as `x-trace-id`; one that the app
+    /// set is replaced.
+    pub response_header: Option<String>,
     /// Attributes of every span, by name.
     pub attributes: BTreeMap<String, Attribute>,
 }
@@ -62,6 +71,7 @@ impl Default for Config {
             sample: 1.0,
             trust: true,
             query: false,
+            response_header: None,
             attributes: BTreeMap::new(),
         }
     }
@@ -98,6 +108,7 @@ pub struct Tracing {
     formats: Box<[Format]>,
     sample: f64,
     trust: bool,
+    response_header: Option<OwnHeader>,
     template: span::Template,
     spans: Arc<dyn SpanSink>,
 }
@@ -111,12 +122,16 @@ impl Plugin for Tracing {
             let message = format!("`sample` is {}, but a share of traces is from 0 to 1", config.sample);
             return Err(BuildError::Meaning(message));
         }
+        let response_header = config.response_header;
         let attributes = config.attributes.into_iter();
         let attributes = attributes.map(|(key, value)| KeyValue::new(Arc::<str>::from(key), value));
         Ok(Arc::new(Self {
             formats: config.propagation.into(),
             sample: config.sample,
             trust: config.trust,
+            response_header: response_header
+                .map(|name| OwnHeader::new(name, "the trace id"))
+                .transpose()?,
             template: span::Template::new(context.route, attributes, config.query),
             spans: context.telemetry.spans.clone(),
         }))
@@ -125,7 +140,12 @@ impl Plugin for Tracing {
 
 impl Filter for Tracing {
     fn phases(&self) -> Phases {
-        Phases::REQUEST | Phases::COMPLETE
+        let response = if self.response_header.is_some() {
+            Phases::RESPONSE
+        } else {
+            Phases::NONE
+        };
+        Phases::REQUEST | response | Phases::COMPLETE
     }
 
     fn request(&self, exchange: &mut Exchange) -> Step {
@@ -140,6 +160,16 @@ impl Filter for Tracing {
         propagation::send(request, &self.formats, &trace);
         exchange.trace = Some(trace);
         Step::Continue
+    }
+
+    fn response(&self, exchange: &mut Exchange, head: &mut ResponseHeader) -> Turn {
+        if let (Some(header), Some(trace)) = (&self.response_header, &exchange.trace) {
+            // Hexadecimal digits always make a header value.
+            if let Ok(id) = HeaderValue::from_bytes(&trace.trace_id_hex) {
+                header.write_response(head, id);
+            }
+        }
+        Turn::Keep
     }
 
     fn complete(&self, exchange: &mut Exchange, outcome: &Outcome) {
@@ -357,6 +387,20 @@ mod tests {
     }
 
     #[test]
+    fn the_client_is_told_the_trace_if_configured() {
+        let told = filter(r#"{"response_header": "X-Trace-ID", "sample": 0}"#, &Arc::default());
+        assert!(told.phases().contains(Phases::RESPONSE));
+        let mut exchange = passed("{}", &[("traceparent", PARENT)]);
+        let mut head = ResponseHeader::build(200, None).unwrap();
+        head.insert_header("x-trace-id", "the app's own").unwrap();
+        told.response(&mut exchange, &mut head);
+        let ids: Vec<_> = head.headers.get_all("x-trace-id").iter().collect();
+        assert_eq!(ids, ["4bf92f3577b34da6a3ce929d0e0e4736"]);
+
+        assert!(!filter("{}", &Arc::default()).phases().contains(Phases::RESPONSE));
+    }
+
+    #[test]
     fn no_span_is_built_that_goes_nowhere() {
         for (config, inactive) in [(r#"{"sample": 0}"#, false), ("{}", true)] {
             let sink = Arc::new(Kept {
@@ -381,15 +425,26 @@ mod tests {
         ] {
             assert!(serde_json::from_str::<Config>(config).is_err(), "{config}");
         }
-        for sample in [-0.1, 1.1, f64::NAN] {
-            let config = Config {
-                sample,
-                ..Config::default()
-            };
+        let sampling = |sample| Config {
+            sample,
+            ..Config::default()
+        };
+        let telling = |name: &str| Config {
+            response_header: Some(name.to_owned()),
+            ..Config::default()
+        };
+        for config in [
+            sampling(-0.1),
+            sampling(1.1),
+            sampling(f64::NAN),
+            telling("trace id"),
+            telling("content-length"),
+        ] {
+            let told = format!("{config:?}");
             let built = testing::with_context("tracing", &Telemetry::default(), |context| {
                 Tracing::build(config, context)
             });
-            assert!(built.is_err(), "{sample}");
+            assert!(built.is_err(), "{told}");
         }
     }
 }

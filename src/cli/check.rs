@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use pillion_filters::Registry;
 
-use super::load;
+use super::{load, print};
 
 /// Command line of `check`.
 #[derive(clap::Args)]
@@ -19,7 +19,7 @@ pub(super) fn run(arguments: &Arguments, registry: &Registry) -> Result<(), Stri
     let mut told = Vec::new();
     for file in &arguments.files {
         match load(std::slice::from_ref(file), registry) {
-            Ok(_) => println!("{}: ok", file.display()),
+            Ok(_) => print(&format!("{}: ok\n", file.display()))?,
             Err(errors) => told.push(errors.render()),
         }
     }

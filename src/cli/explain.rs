@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use pillion_filters::{Direction, Registry};
 use pingora_http::RequestHeader;
 
-use super::load;
+use super::{load, print};
 use crate::config;
 use crate::snapshot::Snapshot;
 
@@ -39,11 +39,10 @@ pub(super) fn run(arguments: &Arguments, registry: &Registry) -> Result<(), Stri
                 Direction::Inbound
             };
             let head = request(method, url, &arguments.headers)?;
-            println!("{}", explain(&snapshot, direction, &head)?);
+            print(&format!("{}\n", explain(&snapshot, direction, &head)?))
         }
-        _ => print!("{}", config::explain(&loaded)),
+        _ => print(&config::explain(&loaded)),
     }
-    Ok(())
 }
 
 /// The head such a request would have.

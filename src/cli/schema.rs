@@ -2,6 +2,7 @@
 
 use pillion_filters::Registry;
 
+use super::print;
 use crate::config;
 
 /// Command line of `schema`.
@@ -17,6 +18,5 @@ pub(super) fn run(_: &Arguments, registry: &Registry) -> Result<(), String> {
             .collect()
     });
     let text = serde_json::to_string_pretty(&schema).map_err(|error| error.to_string())?;
-    println!("{text}");
-    Ok(())
+    print(&format!("{text}\n"))
 }

@@ -23,6 +23,7 @@ use serde::de::DeserializeOwned;
 use self::access::NodeDeserializer;
 use self::fault::{Fault, Place};
 use super::error::{ConfigError, nearest};
+use super::model::COMMON_KEYS;
 use super::node::{Key, Node};
 
 /// How many mistakes are told at most: each costs one more reading of the whole.
@@ -39,17 +40,18 @@ pub fn deserialize<T: DeserializeOwned>(node: &Node, path: &str) -> Result<T, Ve
 
 /// Reads what can be read: the value without its wrong parts, if it can do without them, and every mistake.
 pub(super) fn deserialize_partly<T: DeserializeOwned>(node: &Node, path: &str) -> (Option<T>, Vec<ConfigError>) {
-    run(node, path, |deserializer| T::deserialize(deserializer))
+    run(node, path, &[], |deserializer| T::deserialize(deserializer))
 }
 
-/// Reads a value through an object-safe deserializer, as the registry of plugins does. `read` is called again after each
-/// error, so it should do nothing but deserialize.
+/// Reads a filter's settings through an object-safe deserializer, as the registry of plugins does. The keys that every
+/// filter takes were taken out before, and are offered to who misspelt one. `read` is called again after each error, so it
+/// should do nothing but deserialize.
 pub fn deserialize_erased<R>(
     node: &Node,
     path: &str,
     read: &mut dyn FnMut(&mut dyn erased_serde::Deserializer<'_>) -> Result<R, erased_serde::Error>,
 ) -> Result<R, Vec<ConfigError>> {
-    let (value, errors) = run(node, path, |deserializer| {
+    let (value, errors) = run(node, path, &COMMON_KEYS, |deserializer| {
         let mut erased = <dyn erased_serde::Deserializer<'_>>::erase(deserializer);
         read(&mut erased).map_err(|error| Fault::other(error.to_string()))
     });
@@ -59,9 +61,11 @@ pub fn deserialize_erased<R>(
     }
 }
 
+/// `common` are keys that the root takes besides those it is read by.
 fn run<'n, R>(
     node: &'n Node,
     path: &str,
+    common: &[&str],
     mut read: impl FnMut(NodeDeserializer<'n, '_>) -> Result<R, Fault>,
 ) -> (Option<R>, Vec<ConfigError>) {
     let path = Path {
@@ -86,7 +90,8 @@ fn run<'n, R>(
             return (None, errors);
         };
         if !fault.follows_from(left_out.get(&place.node).map(Vec::as_slice)) {
-            errors.extend(fault.report());
+            let common = if place.parent == address(node) { common } else { &[] };
+            errors.extend(fault.report(common));
         }
         if errors.len() >= MAX_ERRORS {
             return (None, errors);

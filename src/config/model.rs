@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::address::{AppAddress, ListenAddress};
 pub use self::admin::Admin;
+pub(super) use self::filters::COMMON_KEYS;
 pub use self::filters::FilterSettings;
 pub use self::forwarded::{Cidr, Forwarded, ForwardedStyle};
 pub use self::listeners::{ConnectionLimits, Inbound, Outbound, Pool};

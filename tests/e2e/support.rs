@@ -1,5 +1,6 @@
 //! What the tests are told with: a sidecar in this process, and peers on either side of it.
 
+pub(crate) mod collector;
 mod http2;
 mod peer;
 mod sidecar;

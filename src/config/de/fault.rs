@@ -90,8 +90,8 @@ impl Fault {
         }
     }
 
-    /// The error in words; `None` while it has no place.
-    pub(super) fn report(&self) -> Option<ConfigError> {
+    /// The error in words; `None` while it has no place. `common` are keys that were allowed as well.
+    pub(super) fn report(&self, common: &[&str]) -> Option<ConfigError> {
         let place = self.place.as_ref()?;
         let path = &place.path;
         let error = |position: &Position, message: String| ConfigError::new(position.clone(), message).with_path(path);
@@ -102,7 +102,7 @@ impl Fault {
                     inside => format!("in {inside}"),
                 };
                 error(&place.key, format!("unknown key `{written}` {inside}"))
-                    .with_help(suggest(written, allowed.iter().copied()))
+                    .with_help(suggest(written, allowed.iter().chain(common).copied()))
             }
             What::MissingKey(name) => {
                 let inside = if path.is_empty() {

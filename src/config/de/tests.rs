@@ -37,7 +37,7 @@ struct Rule {
     ttl: Option<HumanDuration>,
 }
 
-/// What is told of a text, read directly and through `erased_serde`: the same.
+/// What is told of a text, read directly and through `erased_serde`: the same, but for the keys every filter takes.
 fn told(text: &str) -> Vec<String> {
     let node = parse(text, &Arc::from("a.yaml")).unwrap();
     let lines = |errors: Vec<ConfigError>| -> Vec<String> { errors.iter().map(ToString::to_string).collect() };
@@ -45,12 +45,29 @@ fn told(text: &str) -> Vec<String> {
     let erased = deserialize_erased(&node, "cache", &mut |deserializer| {
         erased_serde::deserialize::<Settings>(deserializer)
     });
-    assert_eq!(lines(erased.unwrap_err()), direct);
+    let erased = lines(erased.unwrap_err()).into_iter();
+    let erased: Vec<String> = erased.map(|line| line.replace(", `enabled`, `plugin`", "")).collect();
+    assert_eq!(erased, direct);
     direct
 }
 
 fn read(text: &str) -> Settings {
     deserialize(&parse(text, &Arc::from("a.yaml")).unwrap(), "").unwrap()
+}
+
+#[test]
+fn a_filter_is_offered_the_keys_that_every_filter_takes() {
+    let offered = |text: &str| {
+        let node = parse(text, &Arc::from("a.yaml")).unwrap();
+        let erased = deserialize_erased(&node, "filters.cache", &mut |deserializer| {
+            erased_serde::deserialize::<Rule>(deserializer)
+        });
+        erased.unwrap_err()[0].to_string()
+    };
+    let slip = "a.yaml:1:1: unknown key `enabeld` in filters.cache; did you mean `enabled`?";
+    assert_eq!(offered("enabeld: false\npath: /a\n"), slip);
+    let stranger = "expected one of `path`, `ttl`, `enabled`, `plugin`";
+    assert!(offered("colour: red\npath: /a\n").ends_with(stranger));
 }
 
 #[test]

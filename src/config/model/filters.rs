@@ -3,6 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// Their names, for whoever misspelt one.
+pub(in crate::config) const COMMON_KEYS: [&str; 2] = ["enabled", "plugin"];
+
 /// The keys every filter takes. All others are left to the plugin, which refuses those it does not know.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]

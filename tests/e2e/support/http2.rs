@@ -29,7 +29,7 @@ pub(crate) fn wait<F: Future>(future: F) -> F::Output {
 }
 
 /// Runs a connection's driver on a thread of its own.
-fn drive<F: Future<Output = ()>>(make: impl FnOnce() -> F + Send + 'static) {
+pub(super) fn drive<F: Future<Output = ()>>(make: impl FnOnce() -> F + Send + 'static) {
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()

@@ -39,6 +39,11 @@ impl Peer {
         self.stream.set_write_timeout(Some(patience)).unwrap();
     }
 
+    /// This end's own address.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.stream.local_addr().unwrap()
+    }
+
     /// Another handle on the same connection, for a thread that only writes or only reads.
     pub(crate) fn twin(&self) -> Self {
         Self::over(self.stream.try_clone().unwrap())

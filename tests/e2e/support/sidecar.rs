@@ -15,6 +15,7 @@ use super::{App, PATIENCE, Peer};
 pub(crate) struct Setup {
     app: String,
     connections: String,
+    filters: String,
     rest: String,
     registry: Registry,
 }
@@ -24,6 +25,7 @@ impl Setup {
         Self {
             app: app.into(),
             connections: "{}".to_owned(),
+            filters: "access_log: { enabled: false }".to_owned(),
             rest: String::new(),
             registry: Registry::builtin(),
         }
@@ -32,6 +34,15 @@ impl Setup {
     /// Settings of `inbound.connections` and `outbound.connections`, as a YAML flow mapping.
     pub(crate) fn connections(mut self, settings: &str) -> Self {
         settings.clone_into(&mut self.connections);
+        self
+    }
+
+    /// Settings of the filters, as the inside of a YAML flow mapping; with an access log if they say so.
+    pub(crate) fn filters(mut self, settings: &str) -> Self {
+        settings.clone_into(&mut self.filters);
+        if !settings.contains("access_log:") {
+            self.filters.push_str(", access_log: { enabled: false }");
+        }
         self
     }
 
@@ -54,7 +65,11 @@ impl Setup {
 
     pub(crate) fn yaml(&self) -> String {
         let Self {
-            app, connections, rest, ..
+            app,
+            connections,
+            filters,
+            rest,
+            ..
         } = self;
         format!(
             "service: e2e\n\
@@ -63,7 +78,7 @@ impl Setup {
              outbound: {{ listen: '127.0.0.1:0', connections: {connections} }}\n\
              admin: {{ listen: '127.0.0.1:0' }}\n\
              shutdown: {{ grace_period: 2s }}\n\
-             filters: {{ access_log: {{ enabled: false }} }}\n\
+             filters: {{ {filters} }}\n\
              {rest}"
         )
     }
@@ -120,27 +135,18 @@ impl Sidecar {
         Peer::connect(self.outbound())
     }
 
+    fn admin(&self) -> SocketAddr {
+        self.running().admin.unwrap()
+    }
+
     /// The sum of a metric over its labels.
     pub(crate) fn metric(&self, name: &str) -> f64 {
-        let mut admin = Peer::connect(self.running().admin.unwrap());
-        admin.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        let exposition = admin.read_answer().text();
-        let lines = exposition.lines();
-        let values: Vec<f64> = lines
-            .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])))
-            .map(|line| line.rsplit(' ').next().unwrap().parse().unwrap())
-            .collect();
-        assert!(!values.is_empty(), "no {name} in {exposition}");
-        values.iter().sum()
+        sum(&metrics(self.admin()), name).unwrap_or_else(|| panic!("no {name}"))
     }
 
     /// Waits until a metric has a value.
     pub(crate) fn await_metric(&self, name: &str, value: f64) {
-        let deadline = Instant::now() + PATIENCE;
-        while (self.metric(name) - value).abs() > f64::EPSILON {
-            assert!(Instant::now() < deadline, "{name} is {}", self.metric(name));
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        await_metric(self.admin(), name, value);
     }
 
     /// Stops as after a signal; how long that took.
@@ -148,6 +154,37 @@ impl Sidecar {
         let began = Instant::now();
         self.running.take().unwrap().stop();
         began.elapsed()
+    }
+}
+
+/// What a sidecar's admin API says of its metrics.
+fn metrics(admin: SocketAddr) -> String {
+    let mut admin = Peer::connect(admin);
+    admin.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    admin.read_answer().text()
+}
+
+/// The sum over all series of that name, or the value of the one whose labels are given too.
+fn sum(exposition: &str, name: &str) -> Option<f64> {
+    let values: Vec<f64> = exposition
+        .lines()
+        .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])))
+        .map(|line| line.rsplit(' ').next().unwrap().parse().unwrap())
+        .collect();
+    (!values.is_empty()).then(|| values.iter().sum())
+}
+
+/// Waits until a metric has a value. Many exist only after the first exchange they tell of.
+fn await_metric(admin: SocketAddr, name: &str, value: f64) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let exposition = metrics(admin);
+        let found = sum(&exposition, name);
+        if found.is_some_and(|found| (found - value).abs() < f64::EPSILON) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{name} is {found:?} in\n{exposition}");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -196,7 +233,7 @@ impl Process {
             .arg(&config.0)
             .env("RUST_LOG", "info")
             .env("NO_COLOR", "1")
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -212,9 +249,29 @@ impl Process {
     /// Reads the log until it says where it listens; the address for clients.
     pub(crate) fn inbound(&mut self) -> SocketAddr {
         self.await_log("listening");
-        let line = self.said.lines().last().unwrap();
-        let address = line.split_once("inbound=").unwrap().1;
+        self.address("inbound")
+    }
+
+    /// The address it listens on for that, once it said so.
+    fn address(&self, what: &str) -> SocketAddr {
+        let line = self.said.lines().find(|line| line.contains("listening")).unwrap();
+        let address = line.split_once(&format!("{what}=")).unwrap().1;
         address.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    /// Waits until a metric has a value; after [`Self::inbound`].
+    pub(crate) fn await_metric(&self, name: &str, value: f64) {
+        await_metric(self.address("admin"), name, value);
+    }
+
+    /// Stops it; what it wrote to standard output, which must be less than a pipe holds.
+    pub(crate) fn stop(mut self) -> String {
+        self.signal("TERM");
+        assert!(self.wait().success(), "{}", self.said);
+        let mut written = String::new();
+        let mut output = self.child.stdout.take().unwrap();
+        output.read_to_string(&mut written).unwrap();
+        written
     }
 
     /// Reads the log up to a line with that word.

@@ -1,25 +1,18 @@
 //! Spans reach a real OTLP receiver, over HTTP and gRPC, and a collector that is dead or hangs costs requests nothing.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::Router;
-use axum::body::Bytes;
-use axum::routing::post;
 use fake_opentelemetry_collector::{ExportedSpan, FakeCollectorServer};
-use http::{HeaderMap, StatusCode};
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::trace::v1::Span;
+use http::StatusCode;
 use pillion::telemetry::{self, ExportSettings, ExporterHandle, Protocol, SpanQueue, resource};
 use pillion_filters::{
     AttemptRecord, AttemptResult, Failure, Filter, Metrics, Outcome, Registry, SpanSink, Telemetry, testing,
 };
-use prost::Message;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+
+use crate::support::collector::{decoded, receiver, spans};
 
 const ENOUGH: Duration = Duration::from_secs(10);
 const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -115,31 +108,6 @@ fn retried() -> Outcome {
         ],
         ..testing::outcome(200)
     }
-}
-
-/// A receiver over HTTP that hands on what it gets and answers with the statuses it is given, then 200.
-async fn receiver(mut statuses: Vec<StatusCode>) -> (String, mpsc::UnboundedReceiver<(HeaderMap, Bytes)>) {
-    let (got, gets) = mpsc::unbounded_channel();
-    statuses.reverse();
-    let statuses = Arc::new(std::sync::Mutex::new(statuses));
-    let receive = async move |headers: HeaderMap, body: Bytes| {
-        got.send((headers, body)).unwrap();
-        statuses.lock().unwrap().pop().unwrap_or(StatusCode::OK)
-    };
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    let app = Router::new().route("/v1/traces", post(receive));
-    tokio::spawn(async { axum::serve(listener, app).await });
-    (endpoint, gets)
-}
-
-fn decoded(body: &Bytes) -> ExportTraceServiceRequest {
-    ExportTraceServiceRequest::decode(body.as_ref()).unwrap()
-}
-
-fn spans(request: &ExportTraceServiceRequest) -> Vec<&Span> {
-    let scopes = request.resource_spans.iter().flat_map(|resource| &resource.scope_spans);
-    scopes.flat_map(|scope| &scope.spans).collect()
 }
 
 #[tokio::test]
