@@ -185,6 +185,7 @@ impl Chain {
             let Some(link) = self.at(exchange, position) else {
                 continue;
             };
+            exchange.attempted = position + 1;
             let step = link.filter.attempt(exchange, attempt);
             if let Some(way) = self.taken(exchange, position, step) {
                 return way;
@@ -195,18 +196,20 @@ impl Chain {
         Way::Through
     }
 
-    /// After a try.
+    /// After a try, however it went: every filter that was called before it hears of it.
     pub fn attempt_done(&self, exchange: &mut Exchange, attempt: &Attempt, result: AttemptResult) -> Verdict {
-        for &position in self.attempt.iter().rev() {
+        let attempted = std::mem::take(&mut exchange.attempted);
+        let mut wanted = Verdict::Keep;
+        for &position in self.attempt.iter().rev().filter(|&&position| position < attempted) {
             let Some(link) = self.at(exchange, position) else {
                 continue;
             };
-            match link.filter.attempt_done(exchange, attempt, result) {
-                Verdict::Keep => {}
-                verdict => return verdict,
+            let verdict = link.filter.attempt_done(exchange, attempt, result);
+            if wanted == Verdict::Keep {
+                wanted = verdict;
             }
         }
-        Verdict::Keep
+        wanted
     }
 
     /// The way out of a response head. A replacement is seen by the filters before the one that made it.

@@ -107,6 +107,8 @@ pub struct Exchange {
     pub trace: Option<TraceContext>,
     /// How many filters have been entered: these are completed at the end.
     pub(crate) entered: usize,
+    /// How many filters have been called before the try that is under way: these hear what comes of it.
+    pub(crate) attempted: usize,
     /// Response phases run for the filters before this position.
     pub(crate) turned: usize,
     /// The filter that is running.
@@ -129,6 +131,7 @@ impl Exchange {
             request_id: None,
             trace: None,
             entered: 0,
+            attempted: 0,
             turned: 0,
             position: 0,
             slots: Slots::default(),

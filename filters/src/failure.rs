@@ -48,6 +48,8 @@ pub enum Failure {
     RequestTimeout,
     /// The client's request body is not valid HTTP.
     MalformedRequest,
+    /// The sidecar stopped, its grace period over, before the exchange had ended.
+    Stopped,
     /// A bug in the sidecar.
     Internal,
 }
@@ -68,6 +70,7 @@ impl Failure {
             Self::MalformedResponse => "malformed_response",
             Self::RequestTimeout => "request_timeout",
             Self::MalformedRequest => "malformed_request",
+            Self::Stopped => "stopped",
             Self::Internal => "internal_error",
         }
     }
@@ -85,7 +88,7 @@ impl Failure {
             Self::ResponseIncomplete => "http_response_incomplete",
             Self::MalformedResponse => "http_protocol_error",
             Self::RequestTimeout | Self::MalformedRequest => "http_request_error",
-            Self::Internal => "proxy_internal_error",
+            Self::Stopped | Self::Internal => "proxy_internal_error",
         }
     }
 
@@ -104,6 +107,7 @@ impl Failure {
             Self::MalformedResponse => "the upstream's response is not valid HTTP",
             Self::RequestTimeout => "the request body did not arrive in time",
             Self::MalformedRequest => "the request is not valid HTTP",
+            Self::Stopped => "the sidecar stopped",
             Self::Internal => "the sidecar failed",
         }
     }
@@ -111,7 +115,7 @@ impl Failure {
     /// The HTTP status the client gets when no response head was sent yet.
     pub fn status(self) -> StatusCode {
         match self {
-            Self::NoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoEndpoint | Self::Stopped => StatusCode::SERVICE_UNAVAILABLE,
             Self::ConnectTimeout | Self::FirstByteTimeout | Self::IdleTimeout | Self::ExchangeTimeout => {
                 StatusCode::GATEWAY_TIMEOUT
             }

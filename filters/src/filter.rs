@@ -110,6 +110,9 @@ pub enum AttemptResult {
     Answered(StatusCode),
     /// No response head.
     Failed(Failure),
+    /// The try came to nothing through no fault of the endpoint: the client went away, the rest of its request was refused,
+    /// or a later filter answered in place of the try.
+    Abandoned,
 }
 
 /// What to do after a try.
@@ -149,7 +152,10 @@ pub trait Filter: Send + Sync {
         Step::Continue
     }
 
-    /// After each try. Last to first; the first verdict other than [`Verdict::Keep`] stands.
+    /// After each try that [`attempt`](Self::attempt) was called for. Last to first; the first verdict other than
+    /// [`Verdict::Keep`] stands, and an [abandoned](AttemptResult::Abandoned) try is not repeated. Not called when the
+    /// exchange is dropped on its way, because the sidecar stops: what a try holds belongs in
+    /// [state](Exchange::set_state) that gives it back when dropped.
     fn attempt_done(&self, exchange: &mut Exchange, attempt: &Attempt, result: AttemptResult) -> Verdict {
         let _ = (exchange, attempt, result);
         Verdict::Keep

@@ -27,7 +27,7 @@ pub struct AttemptRecord {
     pub endpoint: Arc<str>,
     /// When the try began.
     pub started: Instant,
-    /// When its response head arrived, or it failed.
+    /// When its response was complete, or it failed.
     pub ended: Instant,
     /// Whether it went over a pooled connection.
     pub reused: bool,

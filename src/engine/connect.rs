@@ -8,9 +8,13 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::h2_pool::{H2Pool, Lease};
 use super::pool::{Pool, PoolLimits};
+use crate::clock;
 use crate::listener::wire::{Wire, Writes};
 use crate::telemetry::ProxyMetrics;
 use crate::upstream::{Address, Endpoint};
+
+/// More addresses of one host are not tried.
+const MAX_ADDRESSES: usize = 8;
 
 /// The connections of one worker.
 pub(crate) struct Connector {
@@ -43,13 +47,7 @@ impl Connector {
 
     /// A new connection.
     pub(super) async fn open(&self, endpoint: &Endpoint, timeout: Option<Duration>) -> Result<Box<Wire>, Failure> {
-        let connecting = connect(&endpoint.address);
-        let opened = match timeout {
-            Some(timeout) => tokio::time::timeout(timeout, connecting)
-                .await
-                .unwrap_or(Err(Failure::ConnectTimeout)),
-            None => connecting.await,
-        };
+        let opened = in_time(timeout, connect(&endpoint.address, timeout)).await;
         match &opened {
             Ok(_) => self.metrics.upstream_opened.inc(),
             Err(_) => self.metrics.upstream_connect_failures.inc(),
@@ -57,8 +55,17 @@ impl Connector {
         opened.map(Box::new)
     }
 
-    /// A place on an HTTP/2 connection, shared or new, and whether it was shared.
+    /// A place on an HTTP/2 connection, shared or new, and whether it was shared. The time is for all of it: waiting for
+    /// the connection another exchange opens, opening one, and the peer's leave to open a stream.
     pub(super) async fn stream(
+        &self,
+        endpoint: &Endpoint,
+        timeout: Option<Duration>,
+    ) -> Result<(Lease, bool), Failure> {
+        in_time(timeout, self.stream_at_leisure(endpoint, timeout)).await
+    }
+
+    async fn stream_at_leisure(
         &self,
         endpoint: &Endpoint,
         timeout: Option<Duration>,
@@ -73,37 +80,43 @@ impl Connector {
         }
         let mut wire = self.open(endpoint, timeout).await?;
         wire.set_writes(Writes::Direct);
-        let handshake = async {
-            let mut lease = self.h2.add(&endpoint.name, wire).await?;
-            lease.ready().await?;
-            Ok::<_, h2::Error>(lease)
-        };
-        let lease = match timeout {
-            Some(timeout) => tokio::time::timeout(timeout, handshake)
-                .await
-                .map_err(|_| Failure::ConnectTimeout)?,
-            None => handshake.await,
-        };
-        lease.map(|lease| (lease, false)).map_err(|_| Failure::UpstreamClosed)
+        let lease = self.h2.add(&endpoint.name, wire).await;
+        let mut lease = lease.map_err(|_| Failure::UpstreamClosed)?;
+        lease.ready().await.map_err(|_| Failure::UpstreamClosed)?;
+        Ok((lease, false))
     }
 
     async fn ready(&self, endpoint: &Endpoint) -> Option<Lease> {
-        let mut lease = self.h2.take(&endpoint.name)?;
-        lease.ready().await.ok()?;
-        self.metrics.upstream_reused.inc();
-        Some(lease)
+        // One that is not ready is out of the pool now, so this ends.
+        while let Some(mut lease) = self.h2.take(&endpoint.name) {
+            if lease.ready().await.is_ok() {
+                self.metrics.upstream_reused.inc();
+                return Some(lease);
+            }
+        }
+        None
     }
 
     /// Closes what is too old or was closed by its peer.
     pub(crate) fn sweep(&self, limits: PoolLimits) {
         self.pool.sweep(limits);
-        self.h2.sweep();
+        self.h2.sweep(limits.idle_timeout, Instant::now());
     }
 }
 
-async fn connect(address: &Address) -> Result<Wire, Failure> {
+/// What takes longer than the limit has failed.
+async fn in_time<T>(
+    limit: Option<Duration>,
+    connecting: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    clock::within(limit, connecting)
+        .await
+        .unwrap_or(Err(Failure::ConnectTimeout))
+}
+
+async fn connect(address: &Address, limit: Option<Duration>) -> Result<Wire, Failure> {
     match address {
-        Address::Tcp(host, port) => connect_tcp(host, *port).await,
+        Address::Tcp(host, port) => connect_tcp(host, *port, limit).await,
         Address::Unix(path) => match UnixStream::connect(path).await {
             Ok(stream) => Ok(Wire::unix(stream)),
             Err(_) => Err(Failure::ConnectFailed),
@@ -111,20 +124,26 @@ async fn connect(address: &Address) -> Result<Wire, Failure> {
     }
 }
 
-/// Tries the addresses of a host in the resolver's order.
-async fn connect_tcp(host: &str, port: u16) -> Result<Wire, Failure> {
+/// Tries the addresses of a host in the resolver's order. Each has its part of the time, so that one that does not answer
+/// leaves some to the next.
+async fn connect_tcp(host: &str, port: u16, limit: Option<Duration>) -> Result<Wire, Failure> {
+    let began = Instant::now();
     let addresses = tokio::net::lookup_host((host, port))
         .await
         .map_err(|_| Failure::DnsError)?;
+    let addresses: Vec<_> = addresses.take(MAX_ADDRESSES).collect();
     let mut failure = Failure::DnsError;
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => {
+    for (tried, &address) in addresses.iter().enumerate() {
+        let waiting = (addresses.len() - tried) as u32;
+        let part = limit.map(|limit| limit.saturating_sub(began.elapsed()) / waiting);
+        match clock::within(part, TcpStream::connect(address)).await {
+            Some(Ok(stream)) => {
                 // Heads and small bodies must not wait for the peer's delayed acknowledgement.
                 let _ = stream.set_nodelay(true);
                 return Ok(Wire::tcp(stream));
             }
-            Err(_) => failure = Failure::ConnectFailed,
+            Some(Err(_)) => failure = Failure::ConnectFailed,
+            None => failure = Failure::ConnectTimeout,
         }
     }
     Err(failure)

@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::RecvStream;
@@ -18,8 +18,10 @@ use super::heads;
 use crate::clock;
 use crate::listener::wire::{HIGH_WATER, Outlet, Wire};
 
-/// How long the rest of a request body is read once the answer is complete.
+/// How long nothing may come of the rest of a request body once the answer is complete.
 const LINGER: Duration = Duration::from_secs(2);
+/// How long such a rest is read, even if it comes.
+const LINGER_IN_ALL: Duration = Duration::from_secs(30);
 
 /// What the client did.
 #[derive(Debug)]
@@ -61,6 +63,8 @@ pub(crate) struct H1Down {
     request_ended: bool,
     response_ended: bool,
     upgraded: bool,
+    /// Nothing more is sent once what waits has left, though the client may still send.
+    closes_write: bool,
     sent: u64,
 }
 
@@ -93,6 +97,7 @@ impl Down {
             request_ended,
             response_ended: false,
             upgraded: false,
+            closes_write: false,
             sent: 0,
         };
         (Self::H1(Box::new(down)), head)
@@ -130,6 +135,14 @@ impl Down {
     pub(crate) fn is_ready(&self) -> bool {
         match self {
             Self::H1(down) => down.outlet.pending() < HIGH_WATER,
+            Self::H2(down) => down.sink.as_ref().is_none_or(H2Sink::is_ready),
+        }
+    }
+
+    /// Whether the client, or its connection's windows, took all there was.
+    pub(crate) fn is_drained(&self) -> bool {
+        match self {
+            Self::H1(down) => down.outlet.pending() == 0,
             Self::H2(down) => down.sink.as_ref().is_none_or(H2Sink::is_ready),
         }
     }
@@ -200,6 +213,13 @@ impl Down {
         down.keep = false;
         down.framing = Framing::Close;
         down.session.write_response_header(head).await.is_ok()
+    }
+
+    /// After an upgrade: nothing more is sent, while the client may still send.
+    pub(crate) fn close_write(&mut self) {
+        if let Self::H1(down) = self {
+            down.closes_write = true;
+        }
     }
 
     /// Takes a piece of the response body. False when the head promised less.
@@ -273,8 +293,14 @@ impl Down {
     /// Cuts the response short in a way the client cannot take for its end.
     pub(crate) fn cut(mut self, reason: h2::Reason) {
         match &mut self {
-            // The connection closes without the last chunk or the promised length.
-            Self::H1(down) => down.keep = false,
+            // The connection closes without the last chunk or the promised length. Where its close is the only sign of the
+            // end, it must not look like one.
+            Self::H1(down) => {
+                down.keep = false;
+                if down.framing == Framing::Close && !down.response_ended {
+                    down.outlet.reset_on_close();
+                }
+            }
             Self::H2(down) => match &mut down.sink {
                 Some(sink) => sink.reset(reason),
                 None => down.respond.send_reset(reason),
@@ -303,7 +329,12 @@ impl Down {
 
 impl H1Down {
     fn poll_event(&mut self, cx: &mut Context<'_>, read: bool) -> Poll<DownEvent> {
-        if self.outlet.poll_drain(cx).map_err(drop) == Poll::Ready(Err(())) {
+        let sent = if self.closes_write {
+            self.outlet.poll_shutdown(cx)
+        } else {
+            self.outlet.poll_drain(cx)
+        };
+        if sent.map_err(drop) == Poll::Ready(Err(())) {
             return Poll::Ready(DownEvent::Gone);
         }
         if self.request_ended {
@@ -370,19 +401,39 @@ impl H1Down {
     async fn finish(mut self: Box<Self>) -> Option<Kept> {
         if !self.keep || !self.response_ended || self.upgraded {
             self.session.shutdown().await;
-            if !self.request_ended && !self.upgraded {
+            if !self.upgraded {
                 // Closing with unread bytes would reset the connection and could take the answer with it
-                // (RFC 9112, section 9.6), so what still comes is read for a moment.
-                let _ = tokio::time::timeout(LINGER, self.session.drain_request_body()).await;
+                // (RFC 9112, section 9.6).
+                self.linger().await;
             }
             return None;
         }
-        // `reuse` closes the connection unless it was told to keep it, and reads what is left of the request body.
+        if !self.linger().await {
+            return None;
+        }
+        // `reuse` closes the connection unless it was told to keep it.
         self.session.set_server_keepalive(Some(0));
         let kept = tokio::time::timeout(LINGER, self.session.reuse()).await.ok()?.ok()??;
         let (stream, prefix) = kept.into_parts();
         let wire = stream.into_any().downcast::<Wire>().ok()?;
         Some(Kept { wire, prefix })
+    }
+
+    /// Reads and drops what is left of the request body, for as long as it comes. Whether that was all of it.
+    async fn linger(&mut self) -> bool {
+        let mut seen = None;
+        let began = Instant::now();
+        while !self.request_ended && began.elapsed() < LINGER_IN_ALL && seen != Some(self.outlet.received()) {
+            seen = Some(self.outlet.received());
+            // The read keeps its place in the session, so being dropped loses nothing.
+            let drained = tokio::time::timeout(LINGER, self.session.drain_request_body()).await;
+            match drained {
+                Ok(Ok(())) => self.request_ended = true,
+                Ok(Err(_)) => return false,
+                Err(_) => {}
+            }
+        }
+        self.request_ended
     }
 }
 

@@ -3,22 +3,28 @@
 mod answer;
 mod attempt;
 mod connect_method;
+mod story;
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
-use http::{Method, StatusCode};
-use pillion_filters::{AttemptRecord, Chain, Direction, End, Exchange, Outcome, Refusal, Response, Timing, Way};
+use http::Method;
+use pillion_filters::{Chain, Direction, End, Exchange, Failure, Refusal, Response, Timing, Way};
 use pingora_http::RequestHeader;
 
-use super::down::{Down, Kept};
+use super::down::{Down, DownEvent, Kept};
 use super::heads::{self, Taken};
-use super::pump::{Counts, Stop};
+use super::pump::Stop;
 use super::tunnel;
+use crate::clock;
 use crate::listener::{Client, Worker};
 use crate::snapshot::{CompiledRoute, Side};
 use crate::upstream::{Endpoint, Upstream};
 
 use self::attempt::Tried;
+use self::story::Story;
 
 /// Serves one exchange; gives an HTTP/1 connection back when it can serve another request.
 pub(crate) async fn serve(
@@ -52,22 +58,19 @@ pub(crate) async fn serve(
         client,
         side,
         route,
-        exchange,
         down,
-        counts: Counts::default(),
+        story: Story::new(&route.chain, exchange),
         taken: Taken::default(),
-        attempts: Vec::new(),
-        status: None,
     };
     let end = match received {
-        Ok(_) if run.exchange.request.method == Method::CONNECT => return run.tunnel().await,
+        Ok(_) if run.story.exchange.request.method == Method::CONNECT => return run.tunnel().await,
         Ok((_, taken)) => {
             run.taken = taken;
-            run.exchange().await
+            run.forward().await
         }
         Err(refusal) => run.malformed(refusal).await,
     };
-    run.complete(end).await
+    run.close(end).await
 }
 
 struct Run<'a> {
@@ -75,12 +78,9 @@ struct Run<'a> {
     client: &'a Client,
     side: &'a Side,
     route: &'a CompiledRoute,
-    exchange: Exchange,
     down: Down,
-    counts: Counts,
+    story: Story<'a>,
     taken: Taken,
-    attempts: Vec<AttemptRecord>,
-    status: Option<StatusCode>,
 }
 
 impl Run<'_> {
@@ -88,9 +88,11 @@ impl Run<'_> {
         &self.route.chain
     }
 
-    async fn exchange(&mut self) -> End {
-        if let Some(response) = self.way_in().await {
-            return self.answer(response).await;
+    async fn forward(&mut self) -> End {
+        match self.way_in().await {
+            Ok(None) => {}
+            Ok(Some(response)) => return self.answer(response).await,
+            Err(stop) => return self.stopped(stop).await,
         }
         let endpoint = match self.endpoint() {
             Ok(endpoint) => endpoint,
@@ -104,29 +106,63 @@ impl Run<'_> {
                 Tried::Answered(response) => return self.answer(response).await,
                 Tried::Again => {}
                 Tried::Stale => fresh = true,
-                Tried::Stopped(Stop::Gone) => return End::ClientAborted,
-                Tried::Stopped(Stop::Refused(refusal)) => {
-                    let response = refusal.render(&self.exchange);
-                    return self.answer(response).await;
-                }
-                Tried::Stopped(Stop::Failed(failure)) => return self.fail(failure).await,
+                Tried::Stopped(stop) => return self.stopped(stop).await,
             }
         }
     }
 
+    /// The end of an exchange that went wrong before it had a response.
+    async fn stopped(&mut self, stop: Stop) -> End {
+        match stop {
+            Stop::Gone => End::ClientAborted,
+            // The filter that refused is in the ledger already.
+            Stop::Refused(refusal) => {
+                let response = refusal.render(&self.story.exchange);
+                self.answer(response).await
+            }
+            Stop::Failed(failure) => self.fail(failure).await,
+        }
+    }
+
     /// The request phases; an answer if a filter gave one.
-    async fn way_in(&mut self) -> Option<Response> {
-        let mut way = self.route.chain.request(&mut self.exchange);
+    async fn way_in(&mut self) -> Result<Option<Response>, Stop> {
+        let mut way = self.route.chain.request(&mut self.story.exchange);
         loop {
             match way {
-                Way::Through => return None,
-                Way::Answer(response) => return Some(response),
+                Way::Through => return Ok(None),
+                Way::Answer(response) => return Ok(Some(response)),
                 Way::Wait(waiting) => {
-                    let step = waiting.await(&mut self.exchange);
-                    way = self.route.chain.resume(&mut self.exchange, step);
+                    let resume = self.wait(waiting).await?;
+                    let step = resume(&mut self.story.exchange);
+                    way = self.route.chain.resume(&mut self.story.exchange, step);
                 }
             }
         }
+    }
+
+    /// Waits for something beside the exchange's two sides, for as long as there is a client and time.
+    async fn wait<F: Future>(&mut self, future: F) -> Result<F::Output, Stop> {
+        let left = self.time_left();
+        let mut future = pin!(future);
+        let down = &mut self.down;
+        let waiting = std::future::poll_fn(|cx| {
+            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+                return Poll::Ready(Ok(output));
+            }
+            match down.poll_event(cx, false) {
+                Poll::Ready(DownEvent::Gone) => Poll::Ready(Err(Stop::Gone)),
+                _ => Poll::Pending,
+            }
+        });
+        clock::within(left, waiting)
+            .await
+            .unwrap_or(Err(Stop::Failed(Failure::ExchangeTimeout)))
+    }
+
+    /// What is left of the time for the whole exchange, if that is limited.
+    fn time_left(&self) -> Option<Duration> {
+        let limit = self.story.exchange.plan.timeouts.exchange?;
+        Some(limit.saturating_sub(self.story.exchange.timing.started.elapsed()))
     }
 
     /// Where the request goes.
@@ -134,7 +170,7 @@ impl Run<'_> {
         match &self.route.upstream {
             Upstream::App(endpoint) => Ok(endpoint.clone()),
             Upstream::Authority => {
-                let authority = self.exchange.authority.as_ref().and_then(|value| value.to_str().ok());
+                let authority = self.story.exchange.authority.as_ref().and_then(|value| value.to_str().ok());
                 let (host, port) = authority
                     .and_then(|authority| tunnel::host_and_port(authority, Some(80)))
                     .ok_or(tunnel::NO_DESTINATION)?;
@@ -144,17 +180,9 @@ impl Run<'_> {
     }
 
     /// Tells every filter how it ended, and ends the client's side.
-    async fn complete(mut self, end: End) -> Option<Kept> {
-        let outcome = Outcome {
-            status: self.status,
-            end,
-            duration: self.exchange.timing.started.elapsed(),
-            request_bytes: self.counts.request_bytes,
-            response_bytes: self.down.sent(),
-            grpc_status: self.counts.grpc_status,
-            attempts: self.attempts,
-        };
-        self.route.chain.complete(&mut self.exchange, &outcome);
+    async fn close(mut self, end: End) -> Option<Kept> {
+        self.story.counts.response_bytes = self.down.sent();
+        self.story.end(end);
         match end {
             End::Complete => self.down.finish().await,
             End::ClientAborted => {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::SendStream;
@@ -12,6 +13,10 @@ use crate::listener::wire::Wire;
 
 /// Streams opened on one connection before another is made. Peers usually allow 100 or more.
 const STREAMS_PER_CONNECTION: usize = 100;
+/// Streams that may be opened before the peer has said how many it allows: a stream too many would be refused.
+const UNKNOWN: usize = 1;
+/// Connections to one endpoint. When all are full, streams wait in them for their turn.
+const MAX_CONNECTIONS: usize = 16;
 /// What a peer may send ahead on one stream.
 const STREAM_WINDOW: u32 = 256 * 1024;
 /// What a peer may send ahead on one connection.
@@ -22,27 +27,63 @@ const MAX_HEADER_LIST: u32 = 64 * 1024;
 struct Connection {
     send: SendRequest<Bytes>,
     streams: Arc<AtomicUsize>,
+    /// No new stream is opened on it: it is closed, or its peer wants it to be.
     closed: Arc<AtomicBool>,
+    /// Since when a sweep has found it without a stream.
+    idle_since: Option<Instant>,
+}
+
+impl Connection {
+    fn open(&self) -> usize {
+        self.streams.load(Ordering::Relaxed)
+    }
+
+    fn has_room(&self) -> bool {
+        let allowed = match self.send.current_max_send_streams() {
+            // Not known yet: what is opened until then waits in the connection.
+            UNKNOWN => STREAMS_PER_CONNECTION,
+            allowed => allowed.min(STREAMS_PER_CONNECTION),
+        };
+        self.open() < allowed
+    }
+
+    /// Whether it is to be kept at a sweep.
+    fn stays(&mut self, idle_timeout: Duration, now: Instant) -> bool {
+        if self.closed.load(Ordering::Relaxed) {
+            return false;
+        }
+        if self.open() > 0 {
+            self.idle_since = None;
+            return true;
+        }
+        let idle_since = *self.idle_since.get_or_insert(now);
+        now.saturating_duration_since(idle_since) < idle_timeout
+    }
 }
 
 /// A place on a shared connection, for one stream.
 pub(super) struct Lease {
     send: SendRequest<Bytes>,
     streams: Arc<AtomicUsize>,
+    closed: Arc<AtomicBool>,
 }
 
 impl Lease {
-    fn new(connection: &Connection) -> Self {
+    fn new(connection: &mut Connection) -> Self {
         connection.streams.fetch_add(1, Ordering::Relaxed);
+        connection.idle_since = None;
         Self {
             send: connection.send.clone(),
             streams: connection.streams.clone(),
+            closed: connection.closed.clone(),
         }
     }
 
-    /// Waits until the peer allows another stream.
+    /// Waits until the peer allows another stream. A connection that allows none any more, after GOAWAY for one, is out of
+    /// the pool from then on, though what runs on it may still end well.
     pub(super) async fn ready(&mut self) -> Result<(), h2::Error> {
-        std::future::poll_fn(|cx| self.send.poll_ready(cx)).await
+        let ready = std::future::poll_fn(|cx| self.send.poll_ready(cx)).await;
+        ready.inspect_err(|_| self.closed.store(true, Ordering::Relaxed))
     }
 
     /// Opens the stream.
@@ -79,8 +120,11 @@ impl H2Pool {
         let mut connections = self.connections();
         let open = connections.get_mut(endpoint)?;
         open.retain(|connection| !connection.closed.load(Ordering::Relaxed));
-        open.iter()
-            .find(|connection| connection.streams.load(Ordering::Relaxed) < STREAMS_PER_CONNECTION)
+        if open.len() >= MAX_CONNECTIONS {
+            return open.iter_mut().min_by_key(|connection| connection.open()).map(Lease::new);
+        }
+        open.iter_mut()
+            .find(|connection| connection.has_room())
             .map(Lease::new)
     }
 
@@ -96,13 +140,15 @@ impl H2Pool {
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(MAX_HEADER_LIST)
+            .initial_max_send_streams(UNKNOWN)
             .enable_push(false)
             .handshake(*wire)
             .await?;
-        let connection = Connection {
+        let mut connection = Connection {
             send,
             streams: Arc::default(),
             closed: Arc::default(),
+            idle_since: None,
         };
         let closed = connection.closed.clone();
         tokio::spawn(async move {
@@ -110,15 +156,15 @@ impl H2Pool {
             let _ = driver.await;
             closed.store(true, Ordering::Relaxed);
         });
-        let lease = Lease::new(&connection);
+        let lease = Lease::new(&mut connection);
         self.connections().entry(endpoint.clone()).or_default().push(connection);
         Ok(lease)
     }
 
-    /// Forgets closed connections.
-    pub(super) fn sweep(&self) {
+    /// Closes what was idle for too long and forgets what is closed.
+    pub(super) fn sweep(&self, idle_timeout: Duration, now: Instant) {
         self.connections().retain(|_, open| {
-            open.retain(|connection| !connection.closed.load(Ordering::Relaxed));
+            open.retain_mut(|connection| connection.stays(idle_timeout, now));
             !open.is_empty()
         });
         let mut connecting = self.connecting.lock().unwrap_or_else(PoisonError::into_inner);

@@ -73,7 +73,7 @@ fn look(head: &RequestHeader) -> Found {
             "content-length" => found.length = said_once(&head.headers),
             "host" => found.hosts = head.headers.get_all(HOST).iter().count(),
             "cookie" => found.cookies = head.headers.get_all(COOKIE).iter().count(),
-            "via" => found.hops = head.headers.get_all(VIA).iter().count(),
+            "via" => found.hops = tokens(head, &VIA).count(),
             "forwarded" | "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" => found.forwarding = true,
             _ => {}
         }
@@ -133,7 +133,8 @@ pub(super) fn receive(
     if let Some(length) = &found.length {
         insert(head, CONTENT_LENGTH, length.clone());
     }
-    if found.cookies > 1 {
+    // Unless `Connection` took them away.
+    if found.cookies > 1 && head.headers.contains_key(COOKIE) {
         join_cookies(head);
     }
     if direction == Direction::Inbound {

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use http::HeaderMap;
-use pillion_filters::{Chain, Exchange, Failure, Refusal};
+use pillion_filters::{AttemptResult, Chain, Exchange, Failure, Refusal};
 use pingora_http::ResponseHeader;
 use tokio::time::Sleep;
 
@@ -20,6 +20,9 @@ use super::up::{Up, UpEvent};
 /// An app that sends more interim responses than this is broken or hostile.
 const MAX_INTERIM: u32 = 64;
 
+/// For the ledger: the client had the response to read and did not.
+pub(super) const CLIENT_STALLED: &str = "client_stalled";
+
 /// How moving bytes came to its end.
 #[derive(Debug)]
 pub(super) enum Stop {
@@ -29,6 +32,18 @@ pub(super) enum Stop {
     Failed(Failure),
     /// A filter or the engine refuses the rest of the request.
     Refused(Refusal),
+}
+
+impl Stop {
+    /// What it says of the attempt it ended.
+    pub(super) fn result(&self) -> AttemptResult {
+        match self {
+            Self::Failed(Failure::MalformedRequest | Failure::RequestTimeout) | Self::Gone | Self::Refused(_) => {
+                AttemptResult::Abandoned
+            }
+            Self::Failed(failure) => AttemptResult::Failed(*failure),
+        }
+    }
 }
 
 /// What one step saw.
@@ -43,17 +58,19 @@ enum Event {
 pub(super) struct Counts {
     /// Request body bytes read from the client.
     pub(super) request_bytes: u64,
+    /// Response body bytes written to the client.
+    pub(super) response_bytes: u64,
     /// `grpc-status` of the response.
     pub(super) grpc_status: Option<u16>,
 }
 
 /// One attempt under way.
 pub(super) struct Pump<'a> {
-    pub(super) chain: &'a Chain,
-    pub(super) exchange: &'a mut Exchange,
+    chain: &'a Chain,
+    exchange: &'a mut Exchange,
+    counts: &'a mut Counts,
     pub(super) down: &'a mut Down,
-    pub(super) up: &'a mut Up,
-    pub(super) counts: &'a mut Counts,
+    up: &'a mut Up,
     /// The request is with the upstream as a whole.
     pub(super) request_sent: bool,
     /// Whether any of the request body was read from the client.
@@ -61,12 +78,44 @@ pub(super) struct Pump<'a> {
     /// When something last moved.
     pub(super) moved: Instant,
     /// Whether the protocol was switched, so that bytes are no longer HTTP and may rest for long.
-    pub(super) switched: bool,
+    switched: bool,
+    /// After a switch: one side will send no more.
+    half_closed: bool,
 }
 
-impl Pump<'_> {
+impl<'a> Pump<'a> {
+    /// Nothing of the request has gone to the upstream but its head.
+    pub(super) fn new(
+        chain: &'a Chain,
+        exchange: &'a mut Exchange,
+        counts: &'a mut Counts,
+        down: &'a mut Down,
+        up: &'a mut Up,
+        moved: Instant,
+    ) -> Self {
+        Self {
+            chain,
+            exchange,
+            counts,
+            down,
+            up,
+            request_sent: false,
+            body_started: false,
+            moved,
+            switched: false,
+            half_closed: false,
+        }
+    }
+
     /// Sends the request until the final response head is there.
-    pub(super) async fn until_head(&mut self) -> Result<Box<ResponseHeader>, Stop> {
+    pub(super) async fn send_until_head(&mut self) -> Result<Box<ResponseHeader>, Stop> {
+        if self.down.request_ended() {
+            self.end_request().await?;
+        }
+        self.until_head().await
+    }
+
+    async fn until_head(&mut self) -> Result<Box<ResponseHeader>, Stop> {
         let mut interim = 0;
         loop {
             match self.step().await {
@@ -82,7 +131,7 @@ impl Pump<'_> {
                 Event::Up(UpEvent::Failed(failure)) => return Err(Stop::Failed(failure)),
                 Event::Up(UpEvent::Body(_) | UpEvent::End(_)) => return Err(Stop::Failed(Failure::Internal)),
                 Event::Down(event) => self.request(event).await?,
-                Event::Deadline => return Err(Stop::Failed(self.overdue(true))),
+                Event::Deadline => return Err(self.overdue(true)),
             }
         }
     }
@@ -112,9 +161,38 @@ impl Pump<'_> {
                     return Err(Stop::Failed(Failure::MalformedResponse));
                 }
                 Event::Down(event) => self.request(event).await?,
-                Event::Deadline => return Err(Stop::Failed(self.overdue(false))),
+                Event::Deadline => return Err(self.overdue(false)),
             }
         }
+    }
+
+    /// After 101: passes bytes on until both sides will send no more. Each may stop sending before the other.
+    pub(super) async fn until_closed(&mut self) -> Result<(), Stop> {
+        (self.switched, self.request_sent) = (true, true);
+        let (mut client_done, mut upstream_done) = (false, false);
+        while !(client_done && upstream_done) {
+            match self.step().await {
+                Event::Up(UpEvent::Body(chunk)) => {
+                    self.down.body(chunk);
+                }
+                Event::Up(UpEvent::End(_)) => {
+                    upstream_done = true;
+                    self.down.close_write();
+                }
+                Event::Up(UpEvent::Failed(_) | UpEvent::Interim(_) | UpEvent::Head(_))
+                | Event::Down(DownEvent::Gone | DownEvent::Malformed) => return Err(Stop::Gone),
+                Event::Down(DownEvent::End) => {
+                    client_done = true;
+                    self.up.end().await;
+                }
+                Event::Down(event) => self.request(event).await?,
+                // Who has stopped sending has most likely gone, and is not waited for as long as two who just rest.
+                Event::Deadline if self.half_closed => return Ok(()),
+                Event::Deadline => return Err(self.overdue(false)),
+            }
+            self.half_closed = client_done || upstream_done;
+        }
+        Ok(())
     }
 
     /// Ends the response towards the client.
@@ -160,7 +238,7 @@ impl Pump<'_> {
     }
 
     /// Tells the upstream that the request is complete.
-    pub(super) async fn end_request(&mut self) -> Result<(), Stop> {
+    async fn end_request(&mut self) -> Result<(), Stop> {
         if self.chain.reads_request_body() && !self.switched {
             let mut last = None;
             self.chain
@@ -208,6 +286,7 @@ impl Pump<'_> {
             }
         });
         let event = event.await;
+        self.counts.response_bytes = self.down.sent();
         if !matches!(event, Event::Up(UpEvent::End(_))) {
             self.moved = Instant::now();
         }
@@ -246,7 +325,7 @@ impl Pump<'_> {
     /// When this step has waited long enough.
     fn deadline(&self) -> Option<Instant> {
         let timeouts = &self.exchange.plan.timeouts;
-        let step = if self.switched {
+        let step = if self.switched && !self.half_closed {
             timeouts.tunnel
         } else if self.request_sent && self.exchange.timing.first_byte.is_none() {
             timeouts.first_byte
@@ -265,9 +344,13 @@ impl Pump<'_> {
     }
 
     /// Whose fault a passed deadline is.
-    fn overdue(&self, awaiting_head: bool) -> Failure {
-        if self.is_overdue() {
+    fn overdue(&mut self, awaiting_head: bool) -> Stop {
+        Stop::Failed(if self.is_overdue() {
             Failure::ExchangeTimeout
+        } else if !self.down.is_drained() {
+            // There is something to read for the client, and it does not.
+            self.exchange.ledger.enter("engine", CLIENT_STALLED);
+            return Stop::Gone;
         } else if awaiting_head && self.request_sent {
             Failure::FirstByteTimeout
         } else if awaiting_head && self.up.is_drained() {
@@ -275,7 +358,7 @@ impl Pump<'_> {
             Failure::RequestTimeout
         } else {
             Failure::IdleTimeout
-        }
+        })
     }
 }
 

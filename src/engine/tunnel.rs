@@ -1,6 +1,5 @@
 //! CONNECT: a tunnel that counts bytes and time; what is inside it, usually TLS, is not opened.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{StatusCode, Version};
@@ -10,6 +9,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::down::Down;
 use super::h1_head;
+use super::pump::Counts;
 use crate::clock;
 use crate::listener::wire::{Outlet, Wire, Writes};
 use crate::telemetry::ProxyMetrics;
@@ -27,6 +27,13 @@ const NOT_A_TUNNEL: Refusal = Refusal::denied(
     StatusCode::METHOD_NOT_ALLOWED,
     "connect_not_allowed",
     "CONNECT is served to the app over HTTP/1 only",
+);
+
+/// RFC 9110, section 9.3.6: a body of a CONNECT request has no meaning, and could be taken for what goes through the tunnel.
+pub(super) const HAS_BODY: Refusal = Refusal::denied(
+    StatusCode::BAD_REQUEST,
+    "connect_with_body",
+    "a CONNECT request has no body",
 );
 
 /// Where a CONNECT request wants to go.
@@ -59,8 +66,9 @@ pub(super) fn host_and_port(authority: &str, default: Option<u16>) -> Option<(&s
         },
     };
     let port = match port {
+        // RFC 3986, section 3.2.3: an empty port is the default one.
+        None | Some("") => default?,
         Some(port) => port.parse().ok()?,
-        None => default?,
     };
     (!host.is_empty()).then_some((host, port))
 }
@@ -71,13 +79,29 @@ pub(super) fn established() -> Box<ResponseHeader> {
     Box::new(head.unwrap_or_else(|_| http::Response::new(()).into_parts().0.into()))
 }
 
-/// Bytes a tunnel moved.
-#[derive(Default)]
-pub(super) struct Moved {
-    /// From the app.
-    pub(super) sent: u64,
-    /// To the app.
-    pub(super) received: u64,
+/// Counts what a tunnel moved, however it ends.
+struct Meter<'a> {
+    /// Towards the app, and away from it.
+    inner: Outlet,
+    outer: Outlet,
+    /// What the app had sent before the tunnel's first byte.
+    before: u64,
+    opened: Instant,
+    metrics: &'a ProxyMetrics,
+    counts: &'a mut Counts,
+}
+
+impl Drop for Meter<'_> {
+    fn drop(&mut self) {
+        self.counts.request_bytes = self.inner.received() - self.before;
+        self.counts.response_bytes = self.outer.received();
+        self.metrics.tunnels_open.dec();
+        self.metrics
+            .tunnel_duration
+            .observe(self.opened.elapsed().as_secs_f64());
+        self.metrics.tunnel_bytes_sent.inc_by(self.counts.request_bytes);
+        self.metrics.tunnel_bytes_received.inc_by(self.counts.response_bytes);
+    }
 }
 
 /// Runs a tunnel until both sides are done, one fails, or nothing moved for too long.
@@ -86,45 +110,45 @@ pub(super) async fn run(
     head: &ResponseHeader,
     mut upstream: Box<Wire>,
     idle: Option<Duration>,
-    metrics: &Arc<ProxyMetrics>,
-) -> Moved {
+    metrics: &ProxyMetrics,
+    counts: &mut Counts,
+) {
     let Some((mut session, outlet)) = down.into_http1() else {
-        return Moved::default();
+        return;
     };
     session.set_server_keepalive(Some(0));
+    // There is no body to read, so this is done at once.
     let Ok(Some(kept)) = session.reuse().await else {
-        return Moved::default();
+        return;
     };
     let (stream, prefix) = kept.into_parts();
     let Ok(mut client) = stream.into_any().downcast::<Wire>() else {
-        return Moved::default();
+        return;
     };
     outlet.push_with(|out| h1_head::write(head, Some("1.1 pillion"), clock::date, out));
-    if outlet.drain().await.is_err() {
-        return Moved::default();
-    }
     client.set_writes(Writes::Direct);
     upstream.set_writes(Writes::Direct);
-    let opened = Instant::now();
-    metrics.tunnels_open.inc();
-    let mut moved = Moved::default();
     let early = prefix.unwrap_or_default();
-    if upstream.write_all(&early).await.is_ok() {
-        let (inner, outer) = (outlet, upstream.outlet());
-        let before = inner.received();
-        let (client, upstream) = (&mut *client, &mut *upstream);
-        tokio::select! {
-            _ = tokio::io::copy_bidirectional(client, upstream) => {}
-            () = stillness(&inner, &outer, idle) => {}
-        }
-        moved.sent = inner.received() - before + early.len() as u64;
-        moved.received = outer.received();
+    metrics.tunnels_open.inc();
+    let meter = Meter {
+        before: outlet.received() - early.len() as u64,
+        inner: outlet,
+        outer: upstream.outlet(),
+        opened: Instant::now(),
+        metrics,
+        counts,
+    };
+    let (client, upstream) = (&mut *client, &mut *upstream);
+    let moving = async {
+        meter.inner.drain().await?;
+        upstream.write_all(&early).await?;
+        tokio::io::copy_bidirectional(client, upstream).await
+    };
+    tokio::select! {
+        // How a tunnel ends is the business of those inside it.
+        _ = moving => {}
+        () = stillness(&meter.inner, &meter.outer, idle) => {}
     }
-    metrics.tunnels_open.dec();
-    metrics.tunnel_duration.observe(opened.elapsed().as_secs_f64());
-    metrics.tunnel_bytes_sent.inc_by(moved.sent);
-    metrics.tunnel_bytes_received.inc_by(moved.received);
-    moved
 }
 
 /// Ready once nothing was received on either side for that long.

@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use h2::RecvStream;
+use h2::{Reason, RecvStream};
 use h2::client::ResponseFuture;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderValue, StatusCode, Version};
@@ -60,6 +60,8 @@ pub(super) struct H1Up {
     sent_before: u64,
     reading: Reading,
     deaf: bool,
+    /// Nothing more is sent once what waits has left, though the upstream may still send.
+    closes_write: bool,
 }
 
 /// See [`Up::H2`].
@@ -69,6 +71,8 @@ pub(super) struct H2Up {
     sink: H2Sink,
     reading: Reading,
     deaf: bool,
+    /// The peer says that it has not looked at the request (RFC 9113, section 8.7).
+    unprocessed: bool,
     /// Keeps the connection's count of streams.
     _lease: Lease,
 }
@@ -102,6 +106,7 @@ impl Up {
             sent_before,
             reading: Reading::Head,
             deaf: false,
+            closes_write: false,
         })))
     }
 
@@ -114,6 +119,7 @@ impl Up {
             sink: H2Sink::new(stream, end),
             reading: Reading::Head,
             deaf: false,
+            unprocessed: false,
             _lease: lease,
         })))
     }
@@ -156,8 +162,8 @@ impl Up {
         match self {
             Self::H1(up) if !up.deaf => {
                 if up.session.was_upgraded() {
-                    // The client closed its half; so do we.
-                    up.session.shutdown().await;
+                    // The client closed its half; so do we, once what it sent has left.
+                    up.closes_write = true;
                 } else {
                     up.deaf = up.session.finish_body().await.is_err();
                 }
@@ -191,11 +197,11 @@ impl Up {
         }
     }
 
-    /// Whether no byte of the request reached the connection.
-    pub(super) fn sent_nothing(&self) -> bool {
+    /// Whether the upstream cannot have acted on the request: no byte of it reached the connection, or it says so itself.
+    pub(super) fn is_unprocessed(&self) -> bool {
         match self {
             Self::H1(up) => up.outlet.sent() == up.sent_before,
-            Self::H2(_) => false,
+            Self::H2(up) => up.unprocessed,
         }
     }
 
@@ -251,8 +257,13 @@ fn stand_in(head: &RequestHeader, body: RequestBody, upgrade: bool) -> pingora_e
 
 impl H1Up {
     fn poll_event(&mut self, cx: &mut Context<'_>, read: bool) -> Poll<UpEvent> {
-        if !self.deaf && self.outlet.poll_drain(cx).map_err(drop) == Poll::Ready(Err(())) {
-            self.deaf = true;
+        if !self.deaf {
+            let sent = if self.closes_write {
+                self.outlet.poll_shutdown(cx)
+            } else {
+                self.outlet.poll_drain(cx)
+            };
+            self.deaf = sent.map_err(drop) == Poll::Ready(Err(()));
         }
         // The reads keep their place in the session, so a future that is dropped while pending loses nothing.
         match self.reading {
@@ -330,13 +341,20 @@ impl H2Up {
                 self.reading = Reading::Body;
                 Poll::Ready(UpEvent::Head(Box::new(parts.into())))
             }
-            Poll::Ready(Err(error)) => Poll::Ready(UpEvent::Failed(
-                if error.is_io() || error.is_go_away() || error.is_reset() {
-                    Failure::UpstreamClosed
-                } else {
-                    Failure::MalformedResponse
-                },
-            )),
+            Poll::Ready(Err(error)) => {
+                let reason = error.reason();
+                // Streams that a GOAWAY says were looked at are not ended by it.
+                self.unprocessed = error.is_remote()
+                    && (reason == Some(Reason::REFUSED_STREAM)
+                        || error.is_go_away() && reason == Some(Reason::NO_ERROR));
+                Poll::Ready(UpEvent::Failed(
+                    if error.is_io() || error.is_go_away() || error.is_reset() {
+                        Failure::UpstreamClosed
+                    } else {
+                        Failure::MalformedResponse
+                    },
+                ))
+            }
         }
     }
 

@@ -1,8 +1,10 @@
 //! The requests of one HTTP/1 connection, one after the other.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::{Buf, BytesMut};
 use pillion_filters::Direction;
 use pingora_core::protocols::http::v1::server::HttpSession;
 use pingora_error::ErrorType;
@@ -48,6 +50,9 @@ impl Unread {
     }
 }
 
+/// Room for the first bytes of a request, and for all of most heads.
+const FIRST_READ: usize = 4096;
+
 /// A client that sends its next request within this time is busy.
 const BUSY: Duration = Duration::from_millis(500);
 
@@ -66,10 +71,13 @@ pub(super) async fn serve(
     };
     let mut first = true;
     loop {
-        let Kept { mut wire, prefix } = kept;
+        let Kept { mut wire, mut prefix } = kept;
         let has_bytes = first || prefix.as_ref().is_some_and(|prefix| !prefix.is_empty());
-        if !has_bytes && !await_request(worker, &mut wire, &limits).await {
-            return;
+        if !has_bytes {
+            match await_request(worker, &mut wire, &limits).await {
+                Some(bytes) => prefix = Some(bytes),
+                None => return,
+            }
         }
         first = false;
         let mut session = Box::new(HttpSession::new(wire));
@@ -94,17 +102,34 @@ pub(super) async fn serve(
     }
 }
 
-/// Waits for the next request's first byte. False when none came.
-async fn await_request(worker: &Worker, wire: &mut Wire, limits: &ConnectionLimits) -> bool {
+/// Waits for the first bytes of the next request. None when it did not come: then there is nobody to answer.
+async fn await_request(worker: &Worker, wire: &mut Wire, limits: &ConnectionLimits) -> Option<BytesMut> {
+    let mut request = pin!(first_bytes(wire));
     // A busy client is back at once. Only a quiet connection listens for the drain as well, which costs more than waiting.
     let busy = limits.idle_timeout.min(BUSY);
-    if let Some(readable) = clock::within(Some(busy), wire.readable()).await {
-        return readable.is_ok();
+    if let Some(request) = clock::within(Some(busy), request.as_mut()).await {
+        return request;
     }
     let mut draining = worker.draining.clone();
     tokio::select! {
-        readable = tokio::time::timeout(limits.idle_timeout.saturating_sub(busy), wire.readable()) => matches!(readable, Ok(Ok(()))),
-        _ = draining.wait_for(|&draining| draining) => false,
+        request = tokio::time::timeout(limits.idle_timeout.saturating_sub(busy), request) => request.ok()?,
+        _ = draining.wait_for(|&draining| draining) => None,
+    }
+}
+
+/// The bytes that begin a request, without the empty lines some clients send after a body (RFC 9112, section 2.2).
+async fn first_bytes(wire: &mut Wire) -> Option<BytesMut> {
+    loop {
+        let mut bytes = wire.read_ahead(FIRST_READ).await.ok()?;
+        if bytes.is_empty() {
+            return None;
+        }
+        while bytes.starts_with(b"\r\n") {
+            bytes.advance(2);
+        }
+        if !bytes.is_empty() {
+            return Some(bytes);
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Buf, Bytes, BytesMut};
@@ -22,6 +23,7 @@ use pingora_core::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
     UniqueIDType,
 };
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
 
@@ -70,6 +72,14 @@ impl WriteHalf {
         match self {
             Self::Tcp(half) => Pin::new(half).poll_shutdown(cx),
             Self::Unix(half) => Pin::new(half).poll_shutdown(cx),
+        }
+    }
+
+    /// Has the kernel end the connection with a reset rather than in order.
+    fn reset_on_close(&self) {
+        if let Self::Tcp(half) = self {
+            // A socket that takes no option is closed in order, which is all that is left to do.
+            let _ = SockRef::from(half.as_ref()).set_linger(Some(Duration::ZERO));
         }
     }
 }
@@ -166,6 +176,18 @@ impl Outlet {
         std::future::poll_fn(|cx| self.poll_drain(cx)).await
     }
 
+    /// Sends what is buffered and then closes the sending direction; ready once both are done.
+    pub(crate) fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut out = self.0.out();
+        ready!(out.poll_drain(cx, &self.0.sent))?;
+        out.half.poll_shutdown(cx)
+    }
+
+    /// Makes the close of the connection a reset: for a response whose end nothing but the close tells, and that is cut.
+    pub(crate) fn reset_on_close(&self) {
+        self.0.out().half.reset_on_close();
+    }
+
     /// Bytes not yet taken by the kernel.
     pub(crate) fn pending(&self) -> usize {
         self.0.out().buffer.len()
@@ -234,14 +256,31 @@ impl Wire {
         self.prefix = prefix;
     }
 
-    /// Waits until there is something to read, or the peer has closed.
-    pub(crate) async fn readable(&self) -> io::Result<()> {
+    /// Waits for bytes and gives those that are there; none when the peer has closed. While it waits it holds no buffer,
+    /// and it can be dropped without losing anything.
+    pub(crate) async fn read_ahead(&mut self, capacity: usize) -> io::Result<BytesMut> {
         if !self.prefix.is_empty() {
-            return Ok(());
+            return Ok(BytesMut::from(std::mem::take(&mut self.prefix)));
         }
-        match &self.read {
-            ReadHalf::Tcp(half) => half.readable().await,
-            ReadHalf::Unix(half) => half.readable().await,
+        loop {
+            // Being told that there is something to read is not enough: the word may be from before the last read.
+            match &self.read {
+                ReadHalf::Tcp(half) => half.readable().await?,
+                ReadHalf::Unix(half) => half.readable().await?,
+            }
+            let mut bytes = BytesMut::with_capacity(capacity);
+            let read = match &self.read {
+                ReadHalf::Tcp(half) => half.try_read_buf(&mut bytes),
+                ReadHalf::Unix(half) => half.try_read_buf(&mut bytes),
+            };
+            match read {
+                Ok(n) => {
+                    self.shared.received.fetch_add(n as u64, Ordering::Relaxed);
+                    return Ok(bytes);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
         }
     }
 
@@ -315,10 +354,7 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let shared = &self.shared;
-        let mut out = shared.out();
-        ready!(out.poll_drain(cx, &shared.sent))?;
-        out.half.poll_shutdown(cx)
+        self.outlet().poll_shutdown(cx)
     }
 }
 

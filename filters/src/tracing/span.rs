@@ -150,6 +150,7 @@ impl Template {
                 }
             }
             AttemptResult::Failed(failure) => (Some(failure.reason().into()), Status::error(failure.reason())),
+            AttemptResult::Abandoned => (None, Status::Unset),
         };
         if let Some(error) = error {
             attributes.push(KeyValue::new("error.type", error));

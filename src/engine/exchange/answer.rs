@@ -1,5 +1,7 @@
 //! Answers that do not come from the upstream: errors, refusals, a filter's own; and the end of every response.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http::header::{CONTENT_LENGTH, EXPECT};
@@ -10,7 +12,7 @@ use pingora_http::ResponseHeader;
 use super::Run;
 use crate::clock;
 use crate::engine::down::DownEvent;
-use crate::engine::pump::grpc_status;
+use crate::engine::pump::{CLIENT_STALLED, Stop, grpc_status};
 
 /// Request bytes read and dropped so that a connection whose request was refused can live on.
 const READ_AND_DROP: usize = 64 * 1024;
@@ -23,23 +25,33 @@ impl Run<'_> {
         }
     }
 
-    /// Waits until the client took all of the response, for as long as it takes some of it now and then.
+    /// Waits until the client took all of the response, for as long as it takes some of it now and then and the exchange
+    /// has time left. An answer that says the time is over has its own.
     pub(super) async fn flush(&mut self) -> End {
+        let whole = self.time_left().filter(|left| !left.is_zero()).map(|left| Instant::now() + left);
         loop {
             let before = self.down.taken();
+            let left = whole.map(|end| end.saturating_duration_since(Instant::now()));
+            let idle = self.story.exchange.plan.timeouts.idle;
+            let limit = idle.into_iter().chain(left).min();
             let down = &mut self.down;
             let flushing = std::future::poll_fn(|cx| down.poll_flush(cx));
-            match clock::within(self.exchange.plan.timeouts.idle, flushing).await {
+            match clock::within(limit, flushing).await {
                 Some(Ok(())) => return End::Complete,
+                Some(Err(())) => return End::ClientAborted,
+                None if left.is_some_and(|left| limit == Some(left)) => return End::Failed(Failure::ExchangeTimeout),
                 None if self.down.taken() > before => {}
-                Some(Err(())) | None => return End::ClientAborted,
+                None => {
+                    self.story.exchange.ledger.enter("engine", CLIENT_STALLED);
+                    return End::ClientAborted;
+                }
             }
         }
     }
 
     pub(super) async fn fail(&mut self, failure: Failure) -> End {
-        self.exchange.ledger.enter("engine", failure.reason());
-        let response = Refusal::from(failure).render(&self.exchange);
+        self.story.exchange.ledger.enter("engine", failure.reason());
+        let response = Refusal::from(failure).render(&self.story.exchange);
         match self.answer(response).await {
             End::Complete => End::Failed(failure),
             end => end,
@@ -47,26 +59,25 @@ impl Run<'_> {
     }
 
     pub(super) async fn refuse(&mut self, refusal: Refusal) -> End {
-        self.exchange.ledger.enter("engine", refusal.reason);
-        let response = refusal.render(&self.exchange);
+        self.story.exchange.ledger.enter("engine", refusal.reason);
+        let response = refusal.render(&self.story.exchange);
         self.answer(response).await
     }
 
     /// Answers a request that must not be forwarded; what follows on the connection cannot be trusted.
     pub(super) async fn malformed(&mut self, refusal: Refusal) -> End {
-        let response = if let Some(response) = self.way_in().await {
-            response
-        } else {
-            self.exchange.ledger.enter("engine", refusal.reason);
-            refusal.render(&self.exchange)
-        };
+        let way = self.way_in().await;
         self.down.close_after();
-        self.answer(response).await
+        match way {
+            Ok(Some(response)) => self.answer(response).await,
+            Ok(None) => self.refuse(refusal).await,
+            Err(stop) => self.stopped(stop).await,
+        }
     }
 
     /// Sends an answer that did not come from the upstream, through the filters before the one that gave it.
     pub(super) async fn answer(&mut self, mut response: Response) -> End {
-        if let Some(replacement) = self.route.chain.response(&mut self.exchange, &mut response.head) {
+        if let Some(replacement) = self.route.chain.response(&mut self.story.exchange, &mut response.head) {
             response = replacement;
         }
         self.send(response).await
@@ -77,9 +88,9 @@ impl Run<'_> {
         self.read_and_drop().await;
         self.close_if_draining();
         let Response { mut head, body } = response;
-        self.status = Some(head.status);
-        if self.counts.grpc_status.is_none() {
-            self.counts.grpc_status = grpc_status(&head.headers);
+        self.story.status = Some(head.status);
+        if self.story.counts.grpc_status.is_none() {
+            self.story.counts.grpc_status = grpc_status(&head.headers);
         }
         match body {
             Body::Empty => self.send_full(head, Bytes::new()),
@@ -88,15 +99,19 @@ impl Run<'_> {
                 if !self.down.head(&mut head, None, false) {
                     return End::ClientAborted;
                 }
-                while let Some(piece) = stream.next().await {
-                    let Ok(piece) = piece else {
-                        return End::Failed(Failure::ResponseIncomplete);
+                loop {
+                    let piece = match self.wait(stream.next()).await {
+                        Ok(None) => break,
+                        Ok(Some(Ok(piece))) => piece,
+                        Ok(Some(Err(_))) => return End::Failed(Failure::ResponseIncomplete),
+                        Err(Stop::Failed(failure)) => return End::Failed(failure),
+                        Err(Stop::Gone | Stop::Refused(_)) => return End::ClientAborted,
                     };
                     let mut piece = Some(piece);
                     if self
                         .route
                         .chain
-                        .response_body(&mut self.exchange, &mut piece, false)
+                        .response_body(&mut self.story.exchange, &mut piece, false)
                         .is_err()
                     {
                         return End::Failed(Failure::Internal);
@@ -104,12 +119,13 @@ impl Run<'_> {
                     if !piece.is_none_or(|piece| self.down.body(piece)) {
                         return End::Failed(Failure::ResponseIncomplete);
                     }
-                    if self.flush().await != End::Complete {
-                        return End::ClientAborted;
+                    match self.flush().await {
+                        End::Complete => {}
+                        end => return end,
                     }
                 }
                 let mut last = None;
-                let _ = self.route.chain.response_body(&mut self.exchange, &mut last, true);
+                let _ = self.route.chain.response_body(&mut self.story.exchange, &mut last, true);
                 if !(last.is_none_or(|piece| self.down.body(piece)) && self.down.end(None)) {
                     return End::Failed(Failure::ResponseIncomplete);
                 }
@@ -122,7 +138,7 @@ impl Run<'_> {
         let mut chunk = Some(body);
         if self.chain().reads_response_body() {
             // A filter that fails here leaves the chunk as it was, which is complete.
-            let _ = self.route.chain.response_body(&mut self.exchange, &mut chunk, true);
+            let _ = self.route.chain.response_body(&mut self.story.exchange, &mut chunk, true);
         }
         let body = chunk.unwrap_or_default();
         let bodiless = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
@@ -142,7 +158,7 @@ impl Run<'_> {
         if self.down.request_ended() {
             return;
         }
-        let waits = self.exchange.request.headers.contains_key(EXPECT);
+        let waits = self.story.exchange.request.headers.contains_key(EXPECT);
         let mut dropped = 0;
         while !waits && dropped <= READ_AND_DROP && !self.down.request_ended() {
             let down = &mut self.down;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use http::header::EXPECT;
 use http::{HeaderValue, Method, StatusCode};
-use pillion_filters::{Attempt, AttemptRecord, AttemptResult, Chain, Direction, End, Failure, Response, Verdict, Way};
+use pillion_filters::{Attempt, AttemptResult, Chain, Direction, End, Failure, Response, Verdict, Way};
 use pingora_http::ResponseHeader;
 
 use super::Run;
@@ -35,85 +35,83 @@ pub(super) enum Tried {
 
 impl Run<'_> {
     pub(super) async fn attempt(&mut self, endpoint: &Endpoint, fresh: bool) -> Tried {
-        let number = self.attempts.len() as u32 + 1;
         let mut attempt = Attempt {
-            number,
+            number: self.story.attempts.len() as u32 + 1,
             endpoint: endpoint.name.clone(),
         };
-        if let Some(response) = self.before_attempt(&mut attempt).await {
-            return Tried::Answered(response);
+        match self.before_attempt(&mut attempt).await {
+            Ok(None) => {}
+            Ok(Some(response)) => {
+                self.wants_another(&attempt, AttemptResult::Abandoned);
+                return Tried::Answered(response);
+            }
+            Err(stop) => {
+                self.wants_another(&attempt, AttemptResult::Abandoned);
+                return Tried::Stopped(stop);
+            }
         }
         let started = Instant::now();
-        let connected = self.connect(endpoint, fresh, started).await;
-        let (mut up, reused) = match connected {
+        let (mut up, reused) = match self.connect(endpoint, fresh, started).await {
             Ok(connected) => connected,
             Err(stop) => {
-                if let Stop::Failed(failure) = stop {
-                    self.record(endpoint, started, Instant::now(), false, AttemptResult::Failed(failure));
-                    if self.wants_another(&attempt, AttemptResult::Failed(failure)) {
-                        return Tried::Again;
-                    }
-                }
-                return Tried::Stopped(stop);
+                let result = stop.result();
+                self.story.tried(endpoint, started, Instant::now(), false, result);
+                return if self.wants_another(&attempt, result) {
+                    Tried::Again
+                } else {
+                    Tried::Stopped(stop)
+                };
             }
         };
         let connected = if reused { started } else { Instant::now() };
-        self.exchange.timing.connected = Some(connected);
-        let mut pump = Pump {
-            chain: &self.route.chain,
-            exchange: &mut self.exchange,
-            down: &mut self.down,
-            up: &mut up,
-            counts: &mut self.counts,
-            request_sent: false,
-            body_started: false,
-            moved: connected,
-            switched: false,
-        };
-        if pump.down.request_ended()
-            && let Err(stop) = pump.end_request().await
-        {
-            return Tried::Stopped(stop);
-        }
-        let head = pump.until_head().await;
+        self.story.exchange.timing.connected = Some(connected);
+        let mut pump = Pump::new(
+            &self.route.chain,
+            &mut self.story.exchange,
+            &mut self.story.counts,
+            &mut self.down,
+            &mut up,
+            connected,
+        );
+        let head = pump.send_until_head().await;
         let (request_sent, body_started, heard) = (pump.request_sent, pump.body_started, pump.moved);
         let result = match &head {
             Ok(head) => AttemptResult::Answered(head.status),
-            Err(Stop::Failed(failure)) => AttemptResult::Failed(*failure),
-            // The client's doing: the endpoint is not to blame.
-            Err(Stop::Gone | Stop::Refused(_)) => AttemptResult::Failed(Failure::MalformedRequest),
+            Err(stop) => stop.result(),
         };
-        self.record(endpoint, started, heard, reused, result);
-        let again = self.wants_another(&attempt, result) && !body_started;
+        self.story.tried(endpoint, started, heard, reused, result);
+        if self.wants_another(&attempt, result) && !body_started {
+            return Tried::Again;
+        }
         match head {
-            Ok(_) | Err(Stop::Failed(_)) if again => Tried::Again,
-            Ok(head) => self.respond(endpoint, up, head, request_sent, heard).await,
-            Err(Stop::Failed(Failure::UpstreamClosed))
-                if reused && !fresh && !body_started && up.heard_nothing() && self.may_repeat(&up) =>
-            {
-                self.exchange.ledger.enter("engine", "stale_connection_retried");
-                self.worker.metrics.keepalive_race_retried.inc();
-                Tried::Stale
+            Ok(head) => {
+                self.respond(endpoint, up, head, request_sent, heard).await
             }
-            Err(stop) => {
-                if reused && up.heard_nothing() && matches!(stop, Stop::Failed(Failure::UpstreamClosed)) {
+            Err(Stop::Failed(Failure::UpstreamClosed)) if up.heard_nothing() && (reused || up.is_unprocessed()) => {
+                if !fresh && !body_started && self.may_repeat(&up) {
+                    self.story.exchange.ledger.enter("engine", "stale_connection_retried");
+                    self.worker.metrics.keepalive_race_retried.inc();
+                    Tried::Stale
+                } else {
                     self.worker.metrics.keepalive_race_failed.inc();
+                    Tried::Stopped(Stop::Failed(Failure::UpstreamClosed))
                 }
-                Tried::Stopped(stop)
             }
+            Err(stop) => Tried::Stopped(stop),
         }
     }
 
     /// The attempt phases; an answer if a filter gave one.
-    pub(super) async fn before_attempt(&mut self, attempt: &mut Attempt) -> Option<Response> {
-        let mut way = self.route.chain.attempt(&mut self.exchange, attempt);
+    pub(super) async fn before_attempt(&mut self, attempt: &mut Attempt) -> Result<Option<Response>, Stop> {
+        let mut way = self.route.chain.attempt(&mut self.story.exchange, attempt);
         loop {
             match way {
-                Way::Through => return None,
-                Way::Answer(response) => return Some(response),
+                Way::Through => return Ok(None),
+                Way::Answer(response) => return Ok(Some(response)),
                 Way::Wait(waiting) => {
-                    let step = waiting.await(&mut self.exchange);
-                    way = self.route.chain.resume_attempt(&mut self.exchange, attempt, step);
+                    let resume = self.wait(waiting).await?;
+                    let step = resume(&mut self.story.exchange);
+                    way = self.route.chain.resume_attempt(&mut self.story.exchange, attempt, step);
                 }
             }
         }
@@ -121,18 +119,18 @@ impl Run<'_> {
 
     /// Tells the filters what came of a try, and whether one of them wants another.
     pub(super) fn wants_another(&mut self, attempt: &Attempt, result: AttemptResult) -> bool {
-        let verdict = self.route.chain.attempt_done(&mut self.exchange, attempt, result);
-        verdict != Verdict::Keep && attempt.number < MAX_ATTEMPTS
+        let verdict = self.route.chain.attempt_done(&mut self.story.exchange, attempt, result);
+        verdict != Verdict::Keep && result != AttemptResult::Abandoned && attempt.number < MAX_ATTEMPTS
     }
 
     /// Whether the request may reach an upstream twice (RFC 9110, section 9.2.2).
     pub(super) fn may_repeat(&self, up: &Up) -> bool {
-        let method = &self.exchange.request.method;
+        let method = &self.story.exchange.request.method;
         let idempotent = matches!(
             *method,
             Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
         );
-        self.down.request_ended() && (idempotent || up.sent_nothing())
+        self.down.request_ended() && (idempotent || up.is_unprocessed())
     }
 
     pub(super) async fn connect(&mut self, endpoint: &Endpoint, fresh: bool, now: Instant) -> Result<(Up, bool), Stop> {
@@ -150,18 +148,22 @@ impl Run<'_> {
                 let reused = pooled.is_some();
                 let wire = match pooled {
                     Some(wire) => wire,
-                    None => connector.open(endpoint, timeout).await.map_err(Stop::Failed)?,
+                    None => {
+                        let opened = self.wait(connector.open(endpoint, timeout)).await?;
+                        opened.map_err(Stop::Failed)?
+                    }
                 };
-                let head = &self.exchange.request;
+                let head = &self.story.exchange.request;
                 let up = Up::http1(wire, head, self.hop(), self.taken, !ended)
                     .await
                     .map_err(Stop::Failed)?;
                 Ok((up, reused))
             }
             Protocol::H2c => {
-                let head = heads::for_http2(&self.exchange.request, self.taken, self.hop()).map_err(Stop::Refused)?;
-                let (lease, reused) = connector.stream(endpoint, timeout).await.map_err(Stop::Failed)?;
-                let expects = self.exchange.request.headers.contains_key(EXPECT);
+                let head = heads::for_http2(&self.story.exchange.request, self.taken, self.hop()).map_err(Stop::Refused)?;
+                let stream = self.wait(connector.stream(endpoint, timeout)).await?;
+                let (lease, reused) = stream.map_err(Stop::Failed)?;
+                let expects = self.story.exchange.request.headers.contains_key(EXPECT);
                 if expects && !ended {
                     // HTTP/2 upstreams are sent the body at once, so the client is told to go on.
                     if let Ok(go_on) = ResponseHeader::build_no_case(StatusCode::CONTINUE, Some(0)) {
@@ -176,7 +178,7 @@ impl Run<'_> {
 
     /// What this hop adds to the request.
     pub(super) fn hop(&self) -> Hop<'_> {
-        let exchange = &self.exchange;
+        let exchange = &self.story.exchange;
         Hop {
             via: heads::via(exchange.connection.version),
             x_forwarded: exchange.route.direction == Direction::Inbound
@@ -188,36 +190,12 @@ impl Run<'_> {
     }
 
     pub(super) fn connect_timeout(&self) -> Option<Duration> {
-        let timeouts = &self.exchange.plan.timeouts;
-        let left = timeouts
-            .exchange
-            .map(|limit| limit.saturating_sub(self.exchange.timing.started.elapsed()));
-        match (timeouts.connect, left) {
-            (Some(connect), Some(left)) => Some(connect.min(left)),
-            (connect, left) => connect.or(left),
-        }
+        let connect = self.story.exchange.plan.timeouts.connect;
+        connect.into_iter().chain(self.time_left()).min()
     }
 
     pub(super) fn limits(&self) -> PoolLimits {
         self.side.pool
-    }
-
-    pub(super) fn record(
-        &mut self,
-        endpoint: &Endpoint,
-        started: Instant,
-        ended: Instant,
-        reused: bool,
-        result: AttemptResult,
-    ) {
-        self.attempts.push(AttemptRecord {
-            endpoint: endpoint.name.clone(),
-            started,
-            ended,
-            reused,
-            result,
-            span_id: None,
-        });
     }
 
     /// Sends the upstream's response through the chain to the client.
@@ -229,12 +207,12 @@ impl Run<'_> {
         request_sent: bool,
         heard: Instant,
     ) -> Tried {
-        self.exchange.timing.first_byte = Some(heard);
+        self.story.exchange.timing.first_byte = Some(heard);
         let via = heads::via(head.version);
         if let Err(failure) = heads::receive_response(&mut head) {
             return Tried::Stopped(Stop::Failed(failure));
         }
-        if !request_sent && self.counts.request_bytes == 0 && self.exchange.request.headers.contains_key(EXPECT) {
+        if !request_sent && self.story.counts.request_bytes == 0 && self.story.exchange.request.headers.contains_key(EXPECT) {
             // The client may send the body or the next request now; nobody could tell which (RFC 9110, section 10.1.1).
             self.down.close_after();
         }
@@ -243,11 +221,11 @@ impl Run<'_> {
             let _ = head.append_header(http::header::VIA, HeaderValue::from_static(via));
             return self.switch(up, head).await;
         }
-        if let Some(response) = self.route.chain.response(&mut self.exchange, &mut head) {
+        if let Some(response) = self.route.chain.response(&mut self.story.exchange, &mut head) {
             return Tried::Replaced(response);
         }
-        self.counts.grpc_status = grpc_status(&head.headers);
-        self.status = Some(head.status);
+        self.story.counts.grpc_status = grpc_status(&head.headers);
+        self.story.status = Some(head.status);
         let ended = up.ended_with_head();
         let at_once = ended && !self.chain().reads_response_body();
         self.close_if_draining();
@@ -255,19 +233,20 @@ impl Run<'_> {
             return Tried::Over(End::ClientAborted);
         }
         let limits = self.limits();
-        let mut pump = Pump {
-            chain: &self.route.chain,
-            exchange: &mut self.exchange,
-            down: &mut self.down,
-            up: &mut up,
-            counts: &mut self.counts,
-            request_sent,
-            body_started: false,
-            moved: heard,
-            switched: false,
-        };
+        let mut pump = Pump::new(
+            &self.route.chain,
+            &mut self.story.exchange,
+            &mut self.story.counts,
+            &mut self.down,
+            &mut up,
+            heard,
+        );
+        pump.request_sent = request_sent;
         let sent = pump.until_end().await;
         let (request_sent, moved) = (pump.request_sent, pump.moved);
+        if let Some(attempt) = self.story.attempts.last_mut() {
+            attempt.ended = moved;
+        }
         match sent {
             Ok(()) => {
                 if let Some(wire) = up.into_idle(request_sent).await {
@@ -277,7 +256,7 @@ impl Run<'_> {
             }
             Err(Stop::Gone) => Tried::Over(End::ClientAborted),
             Err(Stop::Failed(failure)) => {
-                self.exchange.ledger.enter("engine", failure.reason());
+                self.story.exchange.ledger.enter("engine", failure.reason());
                 if failure == Failure::ResponseIncomplete {
                     // What did come is the client's.
                     self.flush().await;
@@ -291,24 +270,24 @@ impl Run<'_> {
 
     /// Passes bytes both ways after 101 until both are done.
     pub(super) async fn switch(&mut self, mut up: Up, mut head: Box<ResponseHeader>) -> Tried {
-        self.route.chain.response(&mut self.exchange, &mut head);
-        self.status = Some(head.status);
-        if !self.down.upgrade(head).await {
+        if let Some(response) = self.route.chain.response(&mut self.story.exchange, &mut head) {
+            return Tried::Replaced(response);
+        }
+        if !self.down.upgrade(head.clone()).await {
             return Tried::Stopped(Stop::Failed(Failure::MalformedResponse));
         }
-        let mut pump = Pump {
-            chain: Chain::empty(),
-            exchange: &mut self.exchange,
-            down: &mut self.down,
-            up: &mut up,
-            counts: &mut self.counts,
-            request_sent: true,
-            body_started: true,
-            moved: Instant::now(),
-            switched: true,
-        };
-        let end = match pump.until_end().await {
-            Ok(()) | Err(Stop::Failed(Failure::ResponseIncomplete)) => self.flush().await,
+        self.story.status = Some(head.status);
+        let mut pump = Pump::new(
+            Chain::empty(),
+            &mut self.story.exchange,
+            &mut self.story.counts,
+            &mut self.down,
+            &mut up,
+            Instant::now(),
+        );
+        let end = match pump.until_closed().await {
+            Ok(()) => self.flush().await,
+            // Either side may end a connection that is no longer HTTP as it likes.
             Err(Stop::Gone) => End::Complete,
             Err(Stop::Failed(failure)) => End::Failed(failure),
             Err(Stop::Refused(_)) => End::Failed(Failure::Internal),

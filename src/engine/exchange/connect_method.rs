@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use http::StatusCode;
-use pillion_filters::{AttemptResult, End, Outcome};
+use pillion_filters::{Attempt, AttemptResult, End, Refusal, Response};
+use pingora_http::ResponseHeader;
 
 use super::Run;
 use crate::engine::down::Kept;
@@ -14,56 +15,100 @@ use crate::listener::wire::Wire;
 impl Run<'_> {
     /// A CONNECT request: bytes both ways until both sides are done (RFC 9110, section 9.3.6).
     pub(super) async fn tunnel(mut self) -> Option<Kept> {
-        if let Some(response) = self.way_in().await {
-            let end = self.answer(response).await;
-            return self.complete(end).await;
-        }
-        let opened = self.open_tunnel().await;
-        let upstream = match opened {
-            Ok(upstream) => upstream,
-            Err(stop) => {
-                let end = match stop {
-                    Stop::Refused(refusal) => self.refuse(refusal).await,
-                    Stop::Failed(failure) => self.fail(failure).await,
-                    Stop::Gone => End::ClientAborted,
-                };
-                return self.complete(end).await;
-            }
+        let end = match self.way_in().await {
+            Ok(Some(response)) => self.answer(response).await,
+            Err(stop) => self.stopped(stop).await,
+            Ok(None) => match self.open_tunnel().await {
+                Ok(Opened::Answered(response)) => self.answer(response).await,
+                Err(stop) => self.stopped(stop).await,
+                Ok(Opened::Tunnel(upstream)) => {
+                    let mut head = tunnel::established();
+                    match self.route.chain.response(&mut self.story.exchange, &mut head) {
+                        Some(response) => self.send(response).await,
+                        None => {
+                            self.run_tunnel(&head, upstream).await;
+                            return None;
+                        }
+                    }
+                }
+            },
         };
-        let mut head = tunnel::established();
-        self.route.chain.response(&mut self.exchange, &mut head);
-        self.status = Some(head.status);
-        let idle = self.exchange.plan.timeouts.tunnel;
-        let moved = tunnel::run(self.down, &head, upstream, idle, &self.worker.metrics).await;
-        self.counts.request_bytes = moved.sent;
-        let outcome = Outcome {
-            status: self.status,
-            end: End::Complete,
-            duration: self.exchange.timing.started.elapsed(),
-            request_bytes: moved.sent,
-            response_bytes: moved.received,
-            grpc_status: None,
-            attempts: self.attempts,
-        };
-        self.route.chain.complete(&mut self.exchange, &outcome);
-        None
+        self.close(end).await
     }
 
-    pub(super) async fn open_tunnel(&mut self) -> Result<Box<Wire>, Stop> {
-        let authority = self.exchange.authority.as_ref().and_then(|value| value.to_str().ok());
+    async fn run_tunnel(mut self, head: &ResponseHeader, upstream: Box<Wire>) {
+        self.story.status = Some(head.status);
+        let idle = self.story.exchange.plan.timeouts.tunnel;
+        tunnel::run(
+            self.down,
+            head,
+            upstream,
+            idle,
+            &self.worker.metrics,
+            &mut self.story.counts,
+        )
+        .await;
+        self.story.end(End::Complete);
+    }
+
+    async fn open_tunnel(&mut self) -> Result<Opened, Stop> {
+        if !self.down.request_ended() {
+            return Err(self.deny(tunnel::HAS_BODY));
+        }
+        let authority = self
+            .story
+            .exchange
+            .authority
+            .as_ref()
+            .and_then(|value| value.to_str().ok());
         let destination = tunnel::destination(
-            self.exchange.route.direction,
-            self.exchange.connection.version,
+            self.story.exchange.route.direction,
+            self.story.exchange.connection.version,
             authority,
         );
-        let endpoint = destination.map_err(Stop::Refused)?;
-        let started = Instant::now();
-        let opened = self.worker.connector.open(&endpoint, self.connect_timeout()).await;
-        let result = match &opened {
-            Ok(_) => AttemptResult::Answered(StatusCode::OK),
-            Err(failure) => AttemptResult::Failed(*failure),
+        let endpoint = match destination {
+            Ok(endpoint) => endpoint,
+            Err(refusal) => return Err(self.deny(refusal)),
         };
-        self.record(&endpoint, started, Instant::now(), false, result);
-        opened.map_err(Stop::Failed)
+        let mut attempt = Attempt {
+            number: 1,
+            endpoint: endpoint.name.clone(),
+        };
+        let answered = self.before_attempt(&mut attempt).await;
+        let started = Instant::now();
+        let opened = match answered {
+            Ok(None) => {
+                let opening = self.worker.connector.open(&endpoint, self.connect_timeout());
+                self.wait(opening)
+                    .await
+                    .and_then(|opened| opened.map(Opened::Tunnel).map_err(Stop::Failed))
+            }
+            Ok(Some(response)) => Ok(Opened::Answered(response)),
+            Err(stop) => Err(stop),
+        };
+        let result = match &opened {
+            Ok(Opened::Tunnel(_)) => AttemptResult::Answered(StatusCode::OK),
+            Ok(Opened::Answered(_)) => AttemptResult::Abandoned,
+            Err(stop) => stop.result(),
+        };
+        if !matches!(opened, Ok(Opened::Answered(_))) {
+            self.story.tried(&endpoint, started, Instant::now(), false, result);
+        }
+        // A tunnel is tried once: there is no response whose status a filter could dislike.
+        self.wants_another(&attempt, result);
+        opened
     }
+
+    /// A refusal by the engine, which is not in the ledger yet.
+    fn deny(&mut self, refusal: Refusal) -> Stop {
+        self.story.exchange.ledger.enter("engine", refusal.reason);
+        Stop::Refused(refusal)
+    }
+}
+
+/// What came of a CONNECT request.
+enum Opened {
+    Tunnel(Box<Wire>),
+    /// A filter answered in place of the try.
+    Answered(Response),
 }

@@ -67,25 +67,29 @@ pub(super) fn forward(
         Style::Off => {}
         // What is not there yet is written with the head, see [`Hop`].
         Style::XForwarded => {
-            let chain = client.and_then(|client| join(head.headers.get(X_FORWARDED_FOR)?, client));
+            let chain = client.and_then(|client| add_to_list(head, &X_FORWARDED_FOR, client));
             if let Some(chain) = chain {
                 insert(head, X_FORWARDED_FOR, chain);
             }
         }
         Style::Forwarded => {
             if let Some(element) = forwarded_element(scheme, authority, client) {
-                let chain = head.headers.get(FORWARDED).and_then(|before| join(before, &element));
+                let chain = add_to_list(head, &FORWARDED, &element);
                 insert(head, FORWARDED, chain.unwrap_or(element));
             }
         }
     }
 }
 
-fn join(before: &HeaderValue, after: &HeaderValue) -> Option<HeaderValue> {
-    let mut joined = Vec::with_capacity(before.len() + 2 + after.len());
-    joined.extend_from_slice(before.as_bytes());
-    joined.extend_from_slice(b", ");
-    joined.extend_from_slice(after.as_bytes());
+/// All lines of a list field as one, in order, and one more member; none when there is no line (RFC 9110, section 5.3).
+fn add_to_list(head: &RequestHeader, name: &HeaderName, last: &HeaderValue) -> Option<HeaderValue> {
+    let mut lines = head.headers.get_all(name).iter();
+    let first = lines.next()?;
+    let mut joined = first.as_bytes().to_vec();
+    for line in lines.chain([last]) {
+        joined.extend_from_slice(b", ");
+        joined.extend_from_slice(line.as_bytes());
+    }
     HeaderValue::from_bytes(&joined).ok()
 }
 

@@ -1,0 +1,82 @@
+//! What filters are told when an exchange is over, which they are told once, however it ends.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::StatusCode;
+use pillion_filters::{AttemptRecord, AttemptResult, Chain, End, Exchange, Failure, Outcome};
+
+use crate::engine::pump::Counts;
+use crate::upstream::Endpoint;
+
+/// An exchange and what is remembered of it until its end.
+pub(super) struct Story<'a> {
+    chain: &'a Chain,
+    pub(super) exchange: Exchange,
+    pub(super) counts: Counts,
+    pub(super) attempts: Vec<AttemptRecord>,
+    /// What the client was answered.
+    pub(super) status: Option<StatusCode>,
+    told: bool,
+}
+
+impl<'a> Story<'a> {
+    pub(super) fn new(chain: &'a Chain, exchange: Exchange) -> Self {
+        Self {
+            chain,
+            exchange,
+            counts: Counts::default(),
+            attempts: Vec::new(),
+            status: None,
+            told: false,
+        }
+    }
+
+    /// Remembers a try.
+    pub(super) fn tried(
+        &mut self,
+        endpoint: &Endpoint,
+        started: Instant,
+        ended: Instant,
+        reused: bool,
+        result: AttemptResult,
+    ) {
+        self.attempts.push(AttemptRecord {
+            endpoint: Arc::clone(&endpoint.name),
+            started,
+            ended,
+            reused,
+            result,
+            span_id: None,
+        });
+    }
+
+    /// Tells every filter that was entered how it ended.
+    pub(super) fn end(&mut self, end: End) {
+        if std::mem::replace(&mut self.told, true) {
+            return;
+        }
+        let outcome = Outcome {
+            status: self.status,
+            end,
+            duration: self.exchange.timing.started.elapsed(),
+            request_bytes: self.counts.request_bytes,
+            response_bytes: self.counts.response_bytes,
+            grpc_status: self.counts.grpc_status,
+            attempts: std::mem::take(&mut self.attempts),
+        };
+        self.chain.complete(&mut self.exchange, &outcome);
+    }
+}
+
+/// An exchange that is dropped on its way, because its grace period is over or its task panicked, is told of as well: what
+/// filters count up they must count down.
+impl Drop for Story<'_> {
+    fn drop(&mut self) {
+        self.end(End::Failed(if std::thread::panicking() {
+            Failure::Internal
+        } else {
+            Failure::Stopped
+        }));
+    }
+}
