@@ -18,6 +18,6 @@ mod up;
 
 pub(crate) use connect::Connector;
 pub(crate) use down::{Down, Kept};
-pub(crate) use exchange::serve;
+pub(crate) use exchange::{refuse_unread, serve};
 pub(crate) use heads::{Forwarding, Style};
 pub(crate) use pool::PoolLimits;

@@ -51,6 +51,11 @@ impl Side {
     pub(crate) fn route(&self, head: &RequestHeader, authority: Option<&HeaderValue>) -> &CompiledRoute {
         self.routes.find(head, authority)
     }
+
+    /// The route of what no route matches, and of what is no request.
+    pub(crate) fn unmatched(&self) -> &CompiledRoute {
+        self.routes.unmatched()
+    }
 }
 
 /// A route with its chain.

@@ -60,6 +60,8 @@ pub(crate) struct H1Down {
     asked: Asked,
     framing: Framing,
     keep: bool,
+    /// The session has no request head.
+    unread: bool,
     request_ended: bool,
     response_ended: bool,
     upgraded: bool,
@@ -88,19 +90,21 @@ impl Down {
             version: head.version,
             keep_alive: session.will_keepalive() && !draining,
         };
-        let down = H1Down {
-            session,
-            outlet,
-            asked,
-            framing: Framing::Empty,
-            keep: asked.keep_alive,
-            request_ended,
-            response_ended: false,
-            upgraded: false,
-            closes_write: false,
-            sent: 0,
-        };
+        let down = H1Down::new(session, outlet, asked, request_ended);
         (Self::H1(Box::new(down)), head)
+    }
+
+    /// An HTTP/1 session whose request head could not be read: all there can be is an answer and a close.
+    pub(crate) fn unread(session: Box<HttpSession>, outlet: Outlet) -> Self {
+        let asked = Asked {
+            head_only: false,
+            version: Version::HTTP_11,
+            keep_alive: false,
+        };
+        Self::H1(Box::new(H1Down {
+            unread: true,
+            ..H1Down::new(session, outlet, asked, true)
+        }))
     }
 
     /// A stream of an HTTP/2 connection.
@@ -328,6 +332,22 @@ impl Down {
 }
 
 impl H1Down {
+    fn new(session: Box<HttpSession>, outlet: Outlet, asked: Asked, request_ended: bool) -> Self {
+        Self {
+            session,
+            outlet,
+            asked,
+            framing: Framing::Empty,
+            keep: asked.keep_alive,
+            unread: false,
+            request_ended,
+            response_ended: false,
+            upgraded: false,
+            closes_write: false,
+            sent: 0,
+        }
+    }
+
     fn poll_event(&mut self, cx: &mut Context<'_>, read: bool) -> Poll<DownEvent> {
         let sent = if self.closes_write {
             self.outlet.poll_shutdown(cx)
@@ -338,7 +358,7 @@ impl H1Down {
             return Poll::Ready(DownEvent::Gone);
         }
         if self.request_ended {
-            if self.upgraded {
+            if self.upgraded || self.unread {
                 return Poll::Pending;
             }
             // Nothing is expected but the next request, which the session keeps, or the client's leaving.
@@ -400,8 +420,11 @@ impl H1Down {
 
     async fn finish(mut self: Box<Self>) -> Option<Kept> {
         if !self.keep || !self.response_ended || self.upgraded {
-            self.session.shutdown().await;
-            if !self.upgraded {
+            // Nobody waits longer for a client that does not read.
+            let _ = tokio::time::timeout(LINGER, self.session.shutdown()).await;
+            if self.unread {
+                self.discard().await;
+            } else if !self.upgraded {
                 // Closing with unread bytes would reset the connection and could take the answer with it
                 // (RFC 9112, section 9.6).
                 self.linger().await;
@@ -417,6 +440,13 @@ impl H1Down {
         let (stream, prefix) = kept.into_parts();
         let wire = stream.into_any().downcast::<Wire>().ok()?;
         Some(Kept { wire, prefix })
+    }
+
+    /// Reads and drops what else the client sends, until it closes as well.
+    async fn discard(&self) {
+        if let Some(wire) = self.session.stream().as_any().downcast_ref::<Wire>() {
+            let _ = tokio::time::timeout(LINGER, wire.discard()).await;
+        }
     }
 
     /// Reads and drops what is left of the request body, for as long as it comes. Whether that was all of it.

@@ -73,6 +73,32 @@ pub(crate) async fn serve(
     run.close(end).await
 }
 
+/// Answers what came in place of a request head, as an exchange of its own: it has an id, and telemetry sees it.
+pub(crate) async fn refuse_unread(
+    worker: &Worker,
+    direction: Direction,
+    client: &Client,
+    down: Down,
+    refusal: Refusal,
+) {
+    let snapshot = worker.snapshot();
+    let Some(side) = snapshot.side(direction) else { return };
+    let route = side.unmatched();
+    let head = Box::new(heads::unread());
+    let exchange = Exchange::new(route.route.clone(), client.connection.clone(), head, Timing::now());
+    let mut run = Run {
+        worker,
+        client,
+        side,
+        route,
+        down,
+        story: Story::new(&route.chain, exchange),
+        taken: Taken::default(),
+    };
+    let end = run.malformed(refusal).await;
+    run.close(end).await;
+}
+
 struct Run<'a> {
     worker: &'a Worker,
     client: &'a Client,

@@ -272,6 +272,13 @@ pub(super) fn blank(method: Method, version: Version) -> RequestHeader {
     head
 }
 
+/// What stands for a head that could not be read.
+pub(super) fn unread() -> RequestHeader {
+    let mut head = blank(Method::from_bytes(b"-").unwrap_or_default(), Version::HTTP_11);
+    head.set_uri(Uri::from_static("*"));
+    head
+}
+
 fn insert(head: &mut RequestHeader, name: HeaderName, value: HeaderValue) {
     // Fails only on more fields than a header map can hold; the head was parsed with far fewer.
     let _ = head.insert_header(name, value);

@@ -4,57 +4,26 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
-use pillion_filters::Direction;
+use bytes::BytesMut;
+use pillion_filters::{Direction, Failure, Refusal};
 use pingora_core::protocols::http::v1::server::HttpSession;
-use pingora_error::ErrorType;
 
-use super::wire::{Outlet, Wire};
+use super::head::{self, Unread};
+use super::wire::Wire;
 use super::worker::{Client, Worker};
 use crate::clock;
 use crate::engine::{self, Down, Kept};
 use crate::snapshot::ConnectionLimits;
 
-/// An error of a head that never became an exchange: it has no id, and no filter sees it.
-struct Unread {
-    status: &'static str,
-    reason: &'static str,
-    message: &'static str,
-}
-
-const MALFORMED: Unread = Unread {
-    status: "400 Bad Request",
-    reason: "malformed_request",
-    message: "the request head is not valid HTTP",
-};
-const TOO_SLOW: Unread = Unread {
-    status: "408 Request Timeout",
-    reason: "header_timeout",
-    message: "the request head did not arrive in time",
-};
-
-impl Unread {
-    fn answer(&self) -> String {
-        let Self {
-            status,
-            reason,
-            message,
-        } = self;
-        let code = status.split(' ').next().unwrap_or_default();
-        let body = format!(r#"{{"error":"{reason}","status":{code},"message":"{message}"}}"#);
-        format!(
-            "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\
-             Connection: close\r\nProxy-Status: pillion; error=http_request_error; details=\"{reason}\"\r\n\r\n{body}",
-            body.len()
-        )
-    }
-}
-
-/// Room for the first bytes of a request, and for all of most heads.
-const FIRST_READ: usize = 4096;
-
 /// A client that sends its next request within this time is busy.
 const BUSY: Duration = Duration::from_millis(500);
+
+/// The request head did not arrive in time.
+const TOO_SLOW: Refusal = Refusal::denied(
+    http::StatusCode::REQUEST_TIMEOUT,
+    "header_timeout",
+    "the request head did not arrive in time",
+);
 
 /// Serves requests until the client or a limit ends the connection.
 pub(super) async fn serve(
@@ -71,28 +40,29 @@ pub(super) async fn serve(
     };
     let mut first = true;
     loop {
-        let Kept { mut wire, mut prefix } = kept;
-        let has_bytes = first || prefix.as_ref().is_some_and(|prefix| !prefix.is_empty());
-        if !has_bytes {
+        let mut wire = kept.wire;
+        let mut bytes = kept.prefix.unwrap_or_default();
+        if !first && bytes.is_empty() {
             match await_request(worker, &mut wire, &limits).await {
-                Some(bytes) => prefix = Some(bytes),
+                Some(came) => bytes = came,
                 None => return,
             }
         }
         first = false;
+        let read = clock::within(Some(limits.header_timeout), head::read(&mut wire, &mut bytes)).await;
         let mut session = Box::new(HttpSession::new(wire));
-        prepare(&mut session, prefix, &limits);
-        match clock::within(Some(limits.header_timeout), session.read_request()).await {
-            Some(Ok(Some(_))) => {}
-            Some(Ok(None)) => return,
-            Some(Err(error)) => {
-                if matches!(error.etype(), ErrorType::ConnectionClosed | ErrorType::ReadError) {
-                    return;
-                }
-                tracing::debug!(%error, "malformed request head");
-                return refuse(worker, direction, session, &outlet, &MALFORMED).await;
+        let refusal = match read.unwrap_or(Err(Unread::Refused(TOO_SLOW))) {
+            Ok(()) => {
+                prepare(&mut session, bytes, &limits);
+                parse(&mut session).await.err()
             }
-            None => return refuse(worker, direction, session, &outlet, &TOO_SLOW).await,
+            Err(Unread::Closed) => return,
+            Err(Unread::Refused(refusal)) => Some(refusal),
+        };
+        if let Some(refusal) = refusal {
+            worker.metrics.connections(direction).refused(refusal.reason);
+            let down = Down::unread(session, outlet);
+            return engine::refuse_unread(worker, direction, client, down, refusal).await;
         }
         let (down, head) = Down::http1(session, outlet.clone(), worker.is_draining());
         match engine::serve(worker, direction, client, down, head).await {
@@ -117,48 +87,38 @@ async fn await_request(worker: &Worker, wire: &mut Wire, limits: &ConnectionLimi
     }
 }
 
-/// The bytes that begin a request, without the empty lines some clients send after a body (RFC 9112, section 2.2).
+/// The bytes that begin a request: empty lines do not.
 async fn first_bytes(wire: &mut Wire) -> Option<BytesMut> {
     loop {
-        let mut bytes = wire.read_ahead(FIRST_READ).await.ok()?;
+        let mut bytes = wire.read_ahead(head::FIRST_READ).await.ok()?;
         if bytes.is_empty() {
             return None;
         }
-        while bytes.starts_with(b"\r\n") {
-            bytes.advance(2);
-        }
+        head::skip_empty_lines(&mut bytes);
         if !bytes.is_empty() {
             return Some(bytes);
         }
     }
 }
 
-fn prepare(session: &mut HttpSession, prefix: Option<bytes::BytesMut>, limits: &ConnectionLimits) {
+fn prepare(session: &mut HttpSession, bytes: BytesMut, limits: &ConnectionLimits) {
     // The deadlines are ours: of the whole head, of idleness, of the exchange. The session's are per read.
     session.set_server_keepalive(Some(0));
     session.set_read_timeout(None);
     // RFC 9112, section 9.3.2: requests sent ahead are served in order rather than refused.
     session.set_pipelining_enabled(true);
     session.set_abort_on_close(!limits.allow_half_close);
-    if let Some(prefix) = prefix {
-        session.set_pipelined_prefix(prefix);
-    }
+    session.set_pipelined_prefix(bytes);
 }
 
-/// Answers a head that could not be read, and closes.
-async fn refuse(
-    worker: &Worker,
-    direction: Direction,
-    mut session: Box<HttpSession>,
-    outlet: &Outlet,
-    unread: &Unread,
-) {
-    worker.metrics.connections(direction).malformed.inc();
-    outlet.send(unread.answer().as_bytes());
-    let closing = async {
-        let _ = outlet.drain().await;
-        session.shutdown().await;
-    };
-    // A client that does not read its answer does not keep us.
-    let _ = tokio::time::timeout(Duration::from_secs(2), closing).await;
+/// Has the session parse the head it was given; it is whole, so nothing is waited for.
+async fn parse(session: &mut HttpSession) -> Result<(), Refusal> {
+    match session.read_request().await {
+        Ok(Some(_)) => Ok(()),
+        Ok(None) => Err(Failure::MalformedRequest.into()),
+        Err(error) => {
+            tracing::debug!(%error, "malformed request head");
+            Err(Failure::MalformedRequest.into())
+        }
+    }
 }

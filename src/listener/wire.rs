@@ -284,6 +284,23 @@ impl Wire {
         }
     }
 
+    /// Reads and drops until the peer has closed.
+    pub(crate) async fn discard(&self) {
+        // On the heap: an array would be part of every connection's memory.
+        let mut sink = vec![0; 16 * 1024];
+        loop {
+            let (ready, read) = match &self.read {
+                ReadHalf::Tcp(half) => (half.readable().await, half.try_read(&mut sink)),
+                ReadHalf::Unix(half) => (half.readable().await, half.try_read(&mut sink)),
+            };
+            match (ready, read) {
+                (Ok(()), Ok(1..)) => {}
+                (Ok(()), Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
+                _ => return,
+            }
+        }
+    }
+
     /// Whether an idle connection is still usable: open, and silent. Costs no system call unless something arrived.
     pub(crate) fn is_idle(&self) -> bool {
         let mut probe = [0; 1];

@@ -131,7 +131,7 @@ fn admit(worker: &Arc<Worker>, direction: Direction, stream: TcpStream, peer: So
     let open = worker.open.of(direction);
     if open.fetch_add(1, Ordering::Relaxed) >= limits.max_connections {
         open.fetch_sub(1, Ordering::Relaxed);
-        metrics.refused.inc();
+        metrics.too_many.inc();
         return;
     }
     metrics.accepted.inc();

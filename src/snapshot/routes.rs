@@ -122,6 +122,11 @@ impl RouteTable {
             .map_or(&self.unmatched, |(_, route)| route)
     }
 
+    /// The route of what none of the others matches.
+    pub(super) fn unmatched(&self) -> &CompiledRoute {
+        &self.unmatched
+    }
+
     /// How many routes there are, `unmatched` not counted.
     #[cfg(test)]
     fn len(&self) -> usize {

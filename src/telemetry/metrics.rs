@@ -37,9 +37,21 @@ pub struct ConnectionMetrics {
     /// Accepted so far.
     pub accepted: IntCounter,
     /// Closed at once because too many were open.
-    pub refused: IntCounter,
-    /// Closed because what came was no valid HTTP, or did not come in time.
+    pub too_many: IntCounter,
+    /// Closed because what came was no valid HTTP.
     pub malformed: IntCounter,
+    /// Closed because the request head, or what tells the protocol, did not come in time.
+    pub header_timeout: IntCounter,
+}
+
+impl ConnectionMetrics {
+    /// Counts a connection that is closed for what came in place of a request head.
+    pub fn refused(&self, reason: &str) {
+        match reason {
+            "header_timeout" => self.header_timeout.inc(),
+            _ => self.malformed.inc(),
+        }
+    }
 }
 
 /// The sidecar's own metrics.
@@ -195,7 +207,8 @@ impl Families<'_> {
         Ok(ConnectionMetrics {
             open: labelled(&open, of)?,
             accepted: labelled(&accepted, of)?,
-            refused: labelled(&refused, &[direction.as_str(), "too_many"])?,
+            too_many: labelled(&refused, &[direction.as_str(), "too_many"])?,
+            header_timeout: labelled(&refused, &[direction.as_str(), "header_timeout"])?,
             malformed: labelled(&refused, &[direction.as_str(), "malformed"])?,
         })
     }
