@@ -162,11 +162,7 @@ impl Log {
 }
 
 fn went_well(outcome: &Outcome) -> bool {
-    let server_error = outcome.status.is_some_and(|status| status.as_u16() >= 500);
-    // UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS: what OpenTelemetry's conventions
-    // call errors of a gRPC server.
-    let grpc_error = matches!(outcome.grpc_status, Some(2 | 4 | 12 | 13 | 14 | 15));
-    outcome.end == End::Complete && !server_error && !grpc_error
+    outcome.end == End::Complete && !outcome.is_server_error()
 }
 
 #[cfg(test)]

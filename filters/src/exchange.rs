@@ -52,6 +52,8 @@ pub struct Route {
     pub service: Arc<str>,
     /// The route's name: its path template unless one was given; `unmatched` for what no route names.
     pub name: Arc<str>,
+    /// Whether it is a configured route, rather than the one for what no route names.
+    pub matched: bool,
     /// Which listener the exchange came in by.
     pub direction: Direction,
     /// How errors made by the sidecar are written.

@@ -15,6 +15,10 @@
 //! head was sent, where OpenTelemetry leaves the attribute out. `reason` is a failure's stable word or `client_aborted`; a
 //! refusal by a filter is an answer, not a failure.
 //!
+//! A tunnel or a switched connection (CONNECT, WebSocket) is timed until it is open; how long it stays so is in
+//! `pillion_tunnel_duration_seconds`. A response that is streamed for hours, such as server-sent events, is timed to its
+//! end: a route of its own keeps it out of the others' percentiles.
+//!
 //! On the hot path no label is looked up: the handles of a route are kept, and those by method and status are found among
 //! the few that the route has seen.
 
@@ -23,6 +27,7 @@ mod handles;
 pub(crate) mod methods;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use prometheus::{Histogram, IntCounter, IntGauge};
 use schemars::JsonSchema;
@@ -99,7 +104,7 @@ impl Filter for MetricsPlugin {
         self.durations.with(
             answer,
             || self.duration(answer),
-            |histogram| histogram.observe(outcome.duration.as_secs_f64()),
+            |histogram| histogram.observe(duration(exchange, outcome).as_secs_f64()),
         );
         // Most requests have no body, and a write to a line other cores write to as well is what metrics cost.
         if outcome.request_bytes > 0 {
@@ -149,6 +154,15 @@ fn answer(exchange: &Exchange, outcome: &Outcome) -> Answer {
         _ => OTHER_STATUS,
     };
     (methods::index(&exchange.request.method), status)
+}
+
+/// How long an exchange took; where it became a tunnel, until that was open.
+fn duration(exchange: &Exchange, outcome: &Outcome) -> Duration {
+    let timing = &exchange.timing;
+    match timing.first_byte {
+        Some(opened) if outcome.is_tunnel(&exchange.request.method) => opened.saturating_duration_since(timing.started),
+        _ => outcome.duration,
+    }
 }
 
 /// Why an exchange did not end well.
@@ -249,6 +263,23 @@ mod tests {
         active(1);
         chain.complete(&mut exchange, &testing::outcome(200));
         active(0);
+    }
+
+    #[test]
+    fn a_tunnel_is_timed_until_it_is_open() {
+        let telemetry = Telemetry::default();
+        let filter = filter(&telemetry, Direction::Inbound, "/a");
+        let mut exchange = testing::exchange("GET", "/");
+        exchange.timing.first_byte = Some(exchange.timing.started + Duration::from_millis(3));
+        filter.request(&mut exchange);
+        let hours = Outcome {
+            duration: Duration::from_secs(7200),
+            ..testing::outcome(101)
+        };
+        filter.complete(&mut exchange, &hours);
+        let labels = r#"method="GET",route="/a",service="test",status_code="101""#;
+        let line = format!("http_server_request_duration_seconds_sum{{{labels}}} 0.003");
+        assert_has(&exposed(&telemetry), &line);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 
 use crate::failure::Failure;
 use crate::filter::AttemptResult;
@@ -54,4 +54,25 @@ pub struct Outcome {
     pub grpc_status: Option<u16>,
     /// The tries, first to last; empty where a filter answered.
     pub attempts: Vec<AttemptRecord>,
+}
+
+impl Outcome {
+    /// Whether the server is to blame: the exchange failed, the status is from 500 on, or the gRPC status is one of those
+    /// that OpenTelemetry's conventions call errors of a server (`UNKNOWN`, `DEADLINE_EXCEEDED`, `UNIMPLEMENTED`, `INTERNAL`,
+    /// `UNAVAILABLE`, `DATA_LOSS`). gRPC answers with 200 and says the truth in `grpc-status`.
+    pub fn is_server_error(&self) -> bool {
+        matches!(self.end, End::Failed(_))
+            || self.status.is_some_and(|status| status.as_u16() >= 500)
+            || matches!(self.grpc_status, Some(2 | 4 | 12..=15))
+    }
+
+    /// Whether the exchange became a tunnel, or something else that is no longer requests and responses: then its duration
+    /// says nothing of the server's speed.
+    pub fn is_tunnel(&self, method: &Method) -> bool {
+        match self.status {
+            Some(StatusCode::SWITCHING_PROTOCOLS) => true,
+            Some(status) => *method == Method::CONNECT && status.is_success(),
+            None => false,
+        }
+    }
 }

@@ -18,6 +18,7 @@ pub fn route(direction: Direction, name: &str) -> Arc<Route> {
     Arc::new(Route {
         service: Arc::from("test"),
         name: Arc::from(name),
+        matched: name != "unmatched",
         direction,
         error_format: ErrorFormat::Json,
         plan: Plan::default(),

@@ -196,7 +196,12 @@ impl Run<'_> {
         match &self.route.upstream {
             Upstream::App(endpoint) => Ok(endpoint.clone()),
             Upstream::Authority => {
-                let authority = self.story.exchange.authority.as_ref().and_then(|value| value.to_str().ok());
+                let authority = self
+                    .story
+                    .exchange
+                    .authority
+                    .as_ref()
+                    .and_then(|value| value.to_str().ok());
                 let (host, port) = authority
                     .and_then(|authority| tunnel::host_and_port(authority, Some(80)))
                     .ok_or(tunnel::NO_DESTINATION)?;

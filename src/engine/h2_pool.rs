@@ -121,11 +121,12 @@ impl H2Pool {
         let open = connections.get_mut(endpoint)?;
         open.retain(|connection| !connection.closed.load(Ordering::Relaxed));
         if open.len() >= MAX_CONNECTIONS {
-            return open.iter_mut().min_by_key(|connection| connection.open()).map(Lease::new);
+            return open
+                .iter_mut()
+                .min_by_key(|connection| connection.open())
+                .map(Lease::new);
         }
-        open.iter_mut()
-            .find(|connection| connection.has_room())
-            .map(Lease::new)
+        open.iter_mut().find(|connection| connection.has_room()).map(Lease::new)
     }
 
     /// The right to connect to the endpoint; whoever had to wait for it should [take](Self::take) first.

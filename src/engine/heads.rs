@@ -345,6 +345,40 @@ mod tests {
     }
 
     #[test]
+    fn all_lines_of_a_chain_are_kept_in_order() {
+        let lines = [
+            ("Host", "a"),
+            ("X-Forwarded-For", "203.0.113.9"),
+            ("X-Forwarded-For", "203.0.113.10, 203.0.113.11"),
+        ];
+        let head = received(head(Version::HTTP_11, "/", &lines), &["192.0.2.0/24"]).unwrap();
+        let chain: Vec<_> = head.headers.get_all("x-forwarded-for").iter().collect();
+        assert_eq!(chain, ["203.0.113.9, 203.0.113.10, 203.0.113.11, 192.0.2.7"]);
+    }
+
+    #[test]
+    fn cookies_may_be_nominated_too() {
+        let fields = [
+            ("Host", "a"),
+            ("Connection", "cookie"),
+            ("Cookie", "a=1"),
+            ("Cookie", "b=2"),
+        ];
+        let head = received(head(Version::HTTP_11, "/", &fields), &[]).unwrap();
+        assert!(!head.headers.contains_key("cookie"));
+    }
+
+    #[test]
+    fn hops_are_counted_by_members() {
+        let via = ["1.1 a"; MAX_HOPS].join(", ");
+        let via: &'static str = via.leak();
+        let few = head(Version::HTTP_11, "/", &[("Host", "a"), ("Via", via)]);
+        assert!(received(few, &[]).is_ok());
+        let many = head(Version::HTTP_11, "/", &[("Host", "a"), ("Via", via), ("Via", "1.1 b")]);
+        assert_eq!(received(many, &[]).unwrap_err(), "proxy_loop");
+    }
+
+    #[test]
     fn host_must_be_one_and_agree() {
         let v = Version::HTTP_11;
         assert_eq!(received(head(v, "/", &[]), &[]).unwrap_err(), "missing_host");

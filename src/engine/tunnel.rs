@@ -1,6 +1,6 @@
 //! CONNECT: a tunnel that counts bytes and time; what is inside it, usually TLS, is not opened.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::{StatusCode, Version};
 use pillion_filters::{Direction, Refusal};
@@ -12,7 +12,7 @@ use super::h1_head;
 use super::pump::Counts;
 use crate::clock;
 use crate::listener::wire::{Outlet, Wire, Writes};
-use crate::telemetry::ProxyMetrics;
+use crate::telemetry::{OpenTunnel, ProxyMetrics};
 use crate::upstream::Endpoint;
 
 /// The outbound request names no host, or one that is no host.
@@ -86,8 +86,7 @@ struct Meter<'a> {
     outer: Outlet,
     /// What the app had sent before the tunnel's first byte.
     before: u64,
-    opened: Instant,
-    metrics: &'a ProxyMetrics,
+    open: OpenTunnel<'a>,
     counts: &'a mut Counts,
 }
 
@@ -95,12 +94,7 @@ impl Drop for Meter<'_> {
     fn drop(&mut self) {
         self.counts.request_bytes = self.inner.received() - self.before;
         self.counts.response_bytes = self.outer.received();
-        self.metrics.tunnels_open.dec();
-        self.metrics
-            .tunnel_duration
-            .observe(self.opened.elapsed().as_secs_f64());
-        self.metrics.tunnel_bytes_sent.inc_by(self.counts.request_bytes);
-        self.metrics.tunnel_bytes_received.inc_by(self.counts.response_bytes);
+        self.open.moved(self.counts.request_bytes, self.counts.response_bytes);
     }
 }
 
@@ -129,13 +123,11 @@ pub(super) async fn run(
     client.set_writes(Writes::Direct);
     upstream.set_writes(Writes::Direct);
     let early = prefix.unwrap_or_default();
-    metrics.tunnels_open.inc();
     let meter = Meter {
         before: outlet.received() - early.len() as u64,
         inner: outlet,
         outer: upstream.outlet(),
-        opened: Instant::now(),
-        metrics,
+        open: metrics.tunnel(),
         counts,
     };
     let (client, upstream) = (&mut *client, &mut *upstream);
@@ -177,6 +169,7 @@ mod tests {
         assert_eq!(host_and_port("[::1]:8443", None), Some(("::1", 8443)));
         assert_eq!(host_and_port("a.example", Some(80)), Some(("a.example", 80)));
         assert_eq!(host_and_port("[::1]", Some(80)), Some(("::1", 80)));
+        assert_eq!(host_and_port("a.example:", Some(80)), Some(("a.example", 80)));
         for bad in ["a.example", ":443", "a:b", "a:70000", "[::1", ""] {
             assert_eq!(host_and_port(bad, None), None, "{bad}");
         }

@@ -4,8 +4,8 @@ use std::pin::pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use h2::{Reason, RecvStream};
 use h2::client::ResponseFuture;
+use h2::{Reason, RecvStream};
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderValue, StatusCode, Version};
 use pillion_filters::Failure;

@@ -82,7 +82,10 @@ impl Lines {
     /// Whether the head ends in these bytes.
     fn end_in(&mut self, bytes: &[u8]) -> Result<bool, Unread> {
         // Who speaks TLS, or anything else, is told so rather than waited for.
-        if bytes.first().is_some_and(|first| !first.is_ascii_graphic()) {
+        if bytes
+            .first()
+            .is_some_and(|first| !first.is_ascii_graphic() && *first != b'\r')
+        {
             return Err(Failure::MalformedRequest.into());
         }
         let fresh = bytes.get(self.looked..).unwrap_or_default();

@@ -51,6 +51,8 @@ enum ReadHalf {
 enum WriteHalf {
     Tcp(tcp::OwnedWriteHalf),
     Unix(unix::OwnedWriteHalf),
+    /// See [`WriteHalf::reset_on_close`].
+    Reset,
 }
 
 impl WriteHalf {
@@ -58,6 +60,7 @@ impl WriteHalf {
         match self {
             Self::Tcp(half) => Pin::new(half).poll_write(cx, data),
             Self::Unix(half) => Pin::new(half).poll_write(cx, data),
+            Self::Reset => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
         }
     }
 
@@ -65,6 +68,7 @@ impl WriteHalf {
         match self {
             Self::Tcp(half) => Pin::new(half).poll_write_vectored(cx, data),
             Self::Unix(half) => Pin::new(half).poll_write_vectored(cx, data),
+            Self::Reset => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
         }
     }
 
@@ -72,14 +76,17 @@ impl WriteHalf {
         match self {
             Self::Tcp(half) => Pin::new(half).poll_shutdown(cx),
             Self::Unix(half) => Pin::new(half).poll_shutdown(cx),
+            Self::Reset => Poll::Ready(Ok(())),
         }
     }
 
-    /// Has the kernel end the connection with a reset rather than in order.
-    fn reset_on_close(&self) {
-        if let Self::Tcp(half) = self {
+    /// Has the kernel end the connection with a reset rather than in order; nothing more is sent.
+    fn reset_on_close(&mut self) {
+        if let Self::Tcp(half) = std::mem::replace(self, Self::Reset) {
             // A socket that takes no option is closed in order, which is all that is left to do.
             let _ = SockRef::from(half.as_ref()).set_linger(Some(Duration::ZERO));
+            // Dropping it would close the sending direction in order first.
+            half.forget();
         }
     }
 }

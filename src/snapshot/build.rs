@@ -102,6 +102,7 @@ impl Builder<'_> {
         let route = Arc::new(Route {
             service: Arc::from(config.service.as_str()),
             name: Arc::from(name),
+            matched: configured.is_some(),
             direction,
             error_format: config.errors.format.into(),
             plan: Plan {

@@ -18,7 +18,7 @@
 //! Those of filters stand with the filters, those of spans and log lines with their queues, those of the process in
 //! `process.rs`.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use pillion_filters::{Direction, Metrics};
 use prometheus::core::Collector;
@@ -40,7 +40,7 @@ pub struct ConnectionMetrics {
     pub too_many: IntCounter,
     /// Closed because what came was no valid HTTP.
     pub malformed: IntCounter,
-    /// Closed because the request head, or what tells the protocol, did not come in time.
+    /// Closed because the request head did not come in time.
     pub header_timeout: IntCounter,
 }
 
@@ -71,14 +71,33 @@ pub struct ProxyMetrics {
     pub keepalive_race_retried: IntCounter,
     /// Those that could not be sent again.
     pub keepalive_race_failed: IntCounter,
-    /// Tunnels and switched connections open now.
-    pub tunnels_open: IntGauge,
-    /// How long they were open, in seconds.
-    pub tunnel_duration: Histogram,
-    /// Bytes from clients into tunnels.
-    pub tunnel_bytes_sent: IntCounter,
-    /// Bytes out of tunnels to clients.
-    pub tunnel_bytes_received: IntCounter,
+    tunnels_open: IntGauge,
+    tunnel_duration: Histogram,
+    tunnel_bytes_sent: IntCounter,
+    tunnel_bytes_received: IntCounter,
+}
+
+/// A tunnel that is open: counted from here until it is dropped.
+pub struct OpenTunnel<'a> {
+    metrics: &'a ProxyMetrics,
+    opened: Instant,
+}
+
+impl OpenTunnel<'_> {
+    /// Counts bytes from the client into the tunnel, and out of it to the client.
+    pub fn moved(&self, sent: u64, received: u64) {
+        self.metrics.tunnel_bytes_sent.inc_by(sent);
+        self.metrics.tunnel_bytes_received.inc_by(received);
+    }
+}
+
+impl Drop for OpenTunnel<'_> {
+    fn drop(&mut self) {
+        self.metrics.tunnels_open.dec();
+        self.metrics
+            .tunnel_duration
+            .observe(self.opened.elapsed().as_secs_f64());
+    }
 }
 
 impl ProxyMetrics {
@@ -123,7 +142,14 @@ impl ProxyMetrics {
             )?,
             keepalive_race_retried: labelled(&race, &["retried"])?,
             keepalive_race_failed: labelled(&race, &["failed"])?,
-            tunnels_open: labelled(&make.gauge("pillion_tunnels_open", "Tunnels open now.", &[])?, &[])?,
+            tunnels_open: labelled(
+                &make.gauge(
+                    "pillion_tunnels_open",
+                    "Tunnels and switched connections open now.",
+                    &[],
+                )?,
+                &[],
+            )?,
             tunnel_duration: make.register("pillion_tunnel_duration_seconds", |name| {
                 let options = HistogramOpts::new(name, "How long tunnels were open.");
                 Histogram::with_opts(options.buckets(TUNNEL_BUCKETS.to_vec()))
@@ -141,6 +167,15 @@ impl ProxyMetrics {
         match direction {
             Direction::Inbound => &self.inbound,
             Direction::Outbound => &self.outbound,
+        }
+    }
+
+    /// A tunnel, or a connection that was switched to another protocol, is open.
+    pub fn tunnel(&self) -> OpenTunnel<'_> {
+        self.tunnels_open.inc();
+        OpenTunnel {
+            metrics: self,
+            opened: Instant::now(),
         }
     }
 
@@ -201,7 +236,7 @@ impl Families<'_> {
         )?;
         let refused = self.counter(
             "pillion_connections_refused_total",
-            "Client connections closed by the sidecar without an exchange, by reason.",
+            "Client connections closed because there were too many, or for what came in place of a request, by reason.",
             &["direction", "reason"],
         )?;
         Ok(ConnectionMetrics {

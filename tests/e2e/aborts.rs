@@ -324,3 +324,26 @@ fn a_malformed_length_of_a_body_over_http_2_never_looks_complete() {
     assert_eq!(origin.read_to_end(), b"");
     assert!(wait(collect(response)).unwrap_err().is_reset());
 }
+
+/// Nothing but the close tells an HTTP/1.0 client where a body ends, so one that was cut must not end in a plain close.
+#[test]
+fn a_response_that_ends_early_is_a_reset_to_an_http_1_0_client() {
+    use std::io::{Read, Write};
+
+    let app = App::listen();
+    let sidecar = Sidecar::before(&app);
+    let mut client = std::net::TcpStream::connect(sidecar.inbound()).unwrap();
+    client.write_all(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n").unwrap();
+    let mut origin = app.accept();
+    origin.read_head();
+    origin.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
+    let mut seen = Vec::new();
+    while !seen.ends_with(b"hello") {
+        let mut piece = [0; 1024];
+        let n = client.read(&mut piece).unwrap();
+        seen.extend_from_slice(&piece[..n]);
+    }
+    drop(origin);
+    let error = client.read(&mut [0; 16]).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}

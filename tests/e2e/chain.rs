@@ -1,12 +1,14 @@
 //! What a filter may do that none of the built-in ones does: wait, answer before a try, ask for another one.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use http::StatusCode;
 use pillion_filters::{
     Attempt, AttemptResult, BuildError, Context, Exchange, Filter, Phases, Plugin, Refusal, Registry, Resume, Step,
-    Verdict,
+    Turn, Verdict,
 };
+use pingora_http::ResponseHeader;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -68,6 +70,76 @@ impl Filter for Refuse {
     }
 }
 
+/// Holds something for the length of each try.
+struct Hold;
+
+/// What is held now.
+static HELD: AtomicI32 = AtomicI32::new(0);
+
+impl Plugin for Hold {
+    const NAME: &'static str = "test_hold";
+    type Config = Config;
+    fn build(_: Config, _: &Context<'_>) -> Result<Arc<dyn Filter>, BuildError> {
+        Ok(Arc::new(Self))
+    }
+}
+
+impl Filter for Hold {
+    fn phases(&self) -> Phases {
+        Phases::ATTEMPT
+    }
+    fn attempt(&self, _: &mut Exchange, _: &mut Attempt) -> Step {
+        HELD.fetch_add(1, Ordering::SeqCst);
+        Step::Continue
+    }
+    fn attempt_done(&self, _: &mut Exchange, _: &Attempt, result: AttemptResult) -> Verdict {
+        assert_eq!(result, AttemptResult::Abandoned);
+        HELD.fetch_sub(1, Ordering::SeqCst);
+        // Nobody tries again what was given up.
+        Verdict::Retry
+    }
+}
+
+/// Waits for ever.
+struct Hang;
+
+impl Plugin for Hang {
+    const NAME: &'static str = "test_hang";
+    type Config = Config;
+    fn build(_: Config, _: &Context<'_>) -> Result<Arc<dyn Filter>, BuildError> {
+        Ok(Arc::new(Self))
+    }
+}
+
+impl Filter for Hang {
+    fn phases(&self) -> Phases {
+        Phases::REQUEST
+    }
+    fn request(&self, _: &mut Exchange) -> Step {
+        Step::Wait(Box::pin(std::future::pending()))
+    }
+}
+
+/// Replaces every response by a refusal.
+struct Replace;
+
+impl Plugin for Replace {
+    const NAME: &'static str = "test_replace";
+    type Config = Config;
+    fn build(_: Config, _: &Context<'_>) -> Result<Arc<dyn Filter>, BuildError> {
+        Ok(Arc::new(Self))
+    }
+}
+
+impl Filter for Replace {
+    fn phases(&self) -> Phases {
+        Phases::RESPONSE
+    }
+    fn response(&self, exchange: &mut Exchange, _: &mut ResponseHeader) -> Turn {
+        Turn::Replace(Refusal::denied(StatusCode::FORBIDDEN, "replaced", "not this").render(exchange))
+    }
+}
+
 fn wait(step: Step) -> Step {
     let resume: Resume = Box::new(move |_| step);
     Step::Wait(Box::pin(async move {
@@ -79,7 +151,14 @@ fn wait(step: Step) -> Step {
 fn setup(app: &App, chain: &str) -> Setup {
     Setup::before(format!("http://{}", app.address()))
         .with(chain)
-        .with_registry(Registry::builtin().with::<Retry>().with::<Refuse>())
+        .with_registry(
+            Registry::builtin()
+                .with::<Retry>()
+                .with::<Refuse>()
+                .with::<Hold>()
+                .with::<Hang>()
+                .with::<Replace>(),
+        )
 }
 
 #[test]
@@ -137,4 +216,66 @@ fn an_answer_before_a_try_passes_the_filters_before_it() {
     assert_eq!(answer.field("retry-after"), Some("3"));
     assert_eq!(answer.json()["request_id"], answer.field("x-request-id").unwrap());
     assert!(app.try_accept().is_none());
+}
+
+#[test]
+fn who_was_called_before_a_try_hears_how_it_ended() {
+    let app = App::listen();
+    let sidecar = setup(&app, "chain: [metrics, test_hold]").start();
+    // The client goes away.
+    let mut client = sidecar.connect();
+    client.send(GET);
+    let mut origin = app.accept();
+    origin.read_head();
+    assert_eq!(HELD.load(Ordering::SeqCst), 1);
+    drop(client);
+    origin.expect_closed();
+    sidecar.await_metric("pillion_failures_total", 1.0);
+    assert_eq!(HELD.load(Ordering::SeqCst), 0);
+    assert!(app.try_accept().is_none());
+    // A filter after it answers.
+    let sidecar = setup(&app, "chain: [test_hold, test_refuse]").start();
+    let mut client = sidecar.connect();
+    client.send(GET);
+    assert_eq!(client.read_answer().status, 503);
+    assert_eq!(HELD.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn a_wait_counts_against_the_exchange() {
+    let app = App::listen();
+    let sidecar = setup(&app, "chain: [test_hang]")
+        .with("timeouts: { exchange: 100ms }")
+        .start();
+    let mut client = sidecar.connect();
+    client.send(GET);
+    assert_eq!(client.read_answer().json()["error"], "exchange_timeout");
+}
+
+#[test]
+fn a_wait_ends_with_its_client() {
+    let app = App::listen();
+    let sidecar = setup(&app, "chain: [metrics, test_hang]").start();
+    let mut client = sidecar.connect();
+    client.send(GET);
+    sidecar.await_metric("http_server_active_requests", 1.0);
+    drop(client);
+    sidecar.await_metric("http_server_active_requests", 0.0);
+    sidecar.await_metric("pillion_failures_total", 1.0);
+}
+
+#[test]
+fn a_switch_and_a_tunnel_may_be_replaced_like_any_response() {
+    let app = App::listen();
+    let sidecar = setup(&app, "chain: [test_replace]").start();
+    let mut client = sidecar.connect();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n");
+    let mut origin = app.accept();
+    origin.read_head();
+    origin.send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n");
+    assert_eq!(client.read_answer().json()["error"], "replaced");
+    origin.expect_closed();
+    let mut client = sidecar.connect_out();
+    client.send(format!("CONNECT {0} HTTP/1.1\r\nHost: {0}\r\n\r\n", app.address()));
+    assert_eq!(client.read_answer().json()["error"], "replaced");
 }

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::thread;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
@@ -301,4 +302,27 @@ fn an_http_2_client_that_stops_after_the_answer_is_not_an_error() {
     assert_eq!((answer.status, answer.body), (413, b"much".to_vec()));
     // RFC 9113, section 8.1: the rest is not wanted, and that is no error.
     assert_eq!(wait(poll_fn(|cx| stream.poll_reset(cx))).unwrap(), h2::Reason::NO_ERROR);
+}
+
+#[test]
+fn an_upload_that_takes_long_after_its_answer_is_read_to_its_end() {
+    let app = App::listen();
+    let sidecar = Sidecar::before(&app);
+    let mut client = sidecar.connect();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\n");
+    let mut origin = app.accept();
+    origin.read_head();
+    origin.send(OK);
+    let answer = client.read_answer();
+    assert_eq!(answer.field("connection"), None);
+    // More slowly than a client that stopped would be waited for.
+    for _ in 0..3 {
+        std::thread::sleep(Duration::from_millis(900));
+        client.send("ab");
+    }
+    client.send(GET);
+    let mut origin = app.accept();
+    origin.read_head();
+    origin.send(OK);
+    assert_eq!(client.read_answer().text(), "ok");
 }

@@ -246,3 +246,46 @@ fn a_head_too_large_is_refused() {
     assert_eq!(client.read_answer().status, 414);
     assert!(app.try_accept().is_none());
 }
+
+#[test]
+fn what_is_no_request_head_has_an_id_and_telemetry_like_any_error() {
+    let app = App::listen();
+    let sidecar = Setup::before(format!("http://{}", app.address()))
+        .with("errors: { format: problem }")
+        .connections("{ header_timeout: 100ms }")
+        .start();
+    for (head, status, reason) in [
+        ("GET / HTTP/1.1\nHost: a\n\n".to_owned(), 400, "malformed_request"),
+        ("GET / HTTP/1.1\r\nHost".to_owned(), 408, "header_timeout"),
+        (
+            format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: 1\r\n".repeat(300)),
+            431,
+            "too_many_fields",
+        ),
+        (
+            format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(200_000)),
+            431,
+            "header_too_large",
+        ),
+    ] {
+        let mut client = sidecar.connect();
+        client.send(head);
+        let answer = client.read_answer();
+        assert_eq!(answer.status, status, "{reason}");
+        assert_eq!(answer.field("content-type"), Some("application/problem+json"));
+        assert_eq!(answer.field("connection"), Some("close"));
+        assert_eq!(answer.json()["error"], reason);
+        assert_eq!(answer.json()["request_id"], answer.field("x-request-id").unwrap());
+        client.expect_closed();
+    }
+    sidecar.await_metric(
+        r#"pillion_connections_refused_total{direction="inbound",reason="malformed"}"#,
+        3.0,
+    );
+    sidecar.await_metric(
+        r#"pillion_connections_refused_total{direction="inbound",reason="header_timeout"}"#,
+        1.0,
+    );
+    sidecar.await_metric("http_server_request_duration_seconds_count", 4.0);
+    assert!(app.try_accept().is_none());
+}

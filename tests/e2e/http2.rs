@@ -372,6 +372,53 @@ fn an_http_2_app_that_was_restarted_is_connected_to_again() {
     assert_eq!(app.connections(), 2);
 }
 
+#[test]
+fn a_connection_that_says_good_bye_finishes_and_gets_no_new_stream() {
+    let app = H2App::listen();
+    let sidecar = before(&app);
+    let mut slow = sidecar.connect();
+    slow.send(GET);
+    let mut under_way = app.next();
+    app.retire();
+    let mut client = sidecar.connect();
+    for _ in 0..20 {
+        client.send(GET);
+        app.next().ok("ok");
+        assert_eq!(client.read_answer().text(), "ok");
+    }
+    under_way.ok("late");
+    assert_eq!(slow.read_answer().text(), "late");
+    assert!(app.connections() <= 2, "{} connections", app.connections());
+}
+
+/// RFC 9113, section 8.7: the app has not looked at it.
+#[test]
+fn a_refused_stream_is_tried_again_whatever_its_method() {
+    let app = H2App::listen();
+    let sidecar = before(&app);
+    let mut client = sidecar.connect();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+    app.next().respond.send_reset(h2::Reason::REFUSED_STREAM);
+    app.next().ok("ok");
+    assert_eq!(client.read_answer().text(), "ok");
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+    app.next().respond.send_reset(h2::Reason::CANCEL);
+    assert_eq!(client.read_answer().status, 502);
+}
+
+#[test]
+fn idle_connections_to_an_http_2_app_are_closed() {
+    let app = H2App::listen();
+    let sidecar = Setup::before(format!("h2c://{}", app.address))
+        .with("pool: { idle_timeout: 500ms }")
+        .start();
+    let mut client = sidecar.connect();
+    client.send(GET);
+    app.next().ok("ok");
+    assert_eq!(client.read_answer().text(), "ok");
+    app.await_closed(1);
+}
+
 fn trailers() -> HeaderMap {
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", HeaderValue::from_static("0"));

@@ -175,3 +175,27 @@ fn a_restart_takes_the_same_address_at_once() {
     again.signal("TERM");
     assert!(again.wait().success());
 }
+
+#[test]
+fn what_is_cut_when_the_grace_period_is_over_is_in_the_access_log() {
+    let app = App::listen();
+    let yaml = Sidecar::setup(&app).filters("access_log: {}").yaml();
+    let mut sidecar = Process::run(&yaml.replace("grace_period: 2s", "grace_period: 200ms"));
+    let address = sidecar.inbound();
+    let mut waiting = Peer::connect(address);
+    waiting.send("GET /waiting HTTP/1.1\r\nHost: a\r\n\r\n");
+    let mut asked = app.accept();
+    asked.read_head();
+    let mut switched = Peer::connect(address);
+    switched.send("GET /switched HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n");
+    let mut origin = app.accept();
+    origin.read_head();
+    origin.send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n");
+    assert_eq!(switched.read_answer().status, 101);
+    let written = sidecar.stop();
+    for path in ["/waiting", "/switched"] {
+        let line = written.lines().find(|line| line.contains(path));
+        let line: serde_json::Value = serde_json::from_str(line.expect(path)).unwrap();
+        assert_eq!(line["error"], "stopped", "{line}");
+    }
+}

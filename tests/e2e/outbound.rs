@@ -328,3 +328,22 @@ fn a_sidecar_that_is_sent_to_itself_soon_stops() {
     app.send(format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", sidecar.outbound()));
     assert_eq!(app.read_answer().status, 508);
 }
+
+#[test]
+fn a_tunnel_with_a_body_is_refused() {
+    let sidecar = sidecar();
+    let remote = App::listen();
+    for body in [
+        "Content-Length: 5\r\n\r\nhello",
+        "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    ] {
+        let mut app = sidecar.connect_out();
+        let address = remote.address();
+        app.send(format!("CONNECT {address} HTTP/1.1\r\nHost: {address}\r\n{body}"));
+        let answer = app.read_answer();
+        assert_eq!(answer.status, 400);
+        assert_eq!(answer.json()["error"], "connect_with_body");
+        app.expect_closed();
+    }
+    assert!(remote.try_accept().is_none());
+}

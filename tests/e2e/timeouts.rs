@@ -307,3 +307,45 @@ fn a_route_has_timeouts_of_its_own() {
     origin.read_head();
     assert_eq!(client.read_answer().status, 504);
 }
+
+#[test]
+fn a_client_that_is_quiet_after_its_answer_is_closed_without_a_word() {
+    let app = App::listen();
+    let sidecar = Sidecar::setup(&app)
+        .connections("{ idle_timeout: 300ms, header_timeout: 50ms }")
+        .start();
+    let mut client = sidecar.connect();
+    for _ in 0..3 {
+        client.send(GET);
+        let mut origin = app.accept();
+        origin.read_head();
+        origin.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
+        assert_eq!(client.read_answer().text(), "ok");
+        // Longer than a head may take; an empty line is no head.
+        assert!(client.is_silent_for(Duration::from_millis(100)));
+        client.send("\r\n");
+        assert!(client.is_silent_for(Duration::from_millis(100)));
+    }
+    client.expect_closed();
+}
+
+#[test]
+fn a_client_that_stops_reading_is_the_one_that_went_away() {
+    let app = App::listen();
+    let sidecar = Sidecar::setup(&app).with("timeouts: { idle: 200ms }").start();
+    let mut client = crate::support::Peer::connect_narrow(sidecar.inbound());
+    client.send(GET);
+    let mut origin = app.accept();
+    origin.read_head();
+    origin.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
+    while origin.try_send(&chunk).is_ok() {}
+    sidecar.await_metric("pillion_failures_total", 1.0);
+    assert!(
+        (sidecar.metric(
+            r#"pillion_failures_total{direction="inbound",reason="client_aborted",route="unmatched",service="e2e"}"#
+        ) - 1.0)
+            .abs()
+            < 0.1
+    );
+}

@@ -201,3 +201,46 @@ fn upgrade_without_connection_is_no_wish() {
     origin.send(OK);
     assert_eq!(client.read_answer().text(), "ok");
 }
+
+#[test]
+fn an_app_that_closes_its_half_still_hears_the_client() {
+    let app = App::listen();
+    let sidecar = Sidecar::before(&app);
+    let (mut client, mut origin) = switched(&sidecar, &app);
+    origin.send("that is all");
+    origin.close_sending();
+    assert_eq!(client.read_to_end(), b"that is all");
+    client.send("I am not done");
+    assert_eq!(origin.read_exactly(13), b"I am not done");
+    drop(client);
+    origin.expect_closed();
+}
+
+#[test]
+fn a_half_that_is_closed_while_much_waits_for_the_app_does_not_silence_it() {
+    let app = App::listen();
+    let sidecar = Sidecar::before(&app);
+    let (mut client, mut origin) = switched(&sidecar, &app);
+    let sent = client.send_until_stuck(64 << 20, std::time::Duration::from_millis(200));
+    client.close_sending();
+    origin.send("hello");
+    assert_eq!(client.read_exactly(5), b"hello");
+    origin.skip(sent);
+    origin.expect_closed();
+}
+
+#[test]
+fn a_switched_connection_is_counted_among_the_tunnels() {
+    let app = App::listen();
+    let sidecar = Sidecar::before(&app);
+    let (mut client, mut origin) = switched(&sidecar, &app);
+    assert!((sidecar.metric("pillion_tunnels_open") - 1.0).abs() < 0.1);
+    client.send("12345");
+    assert_eq!(origin.read_exactly(5), b"12345");
+    origin.send("123");
+    assert_eq!(client.read_exactly(3), b"123");
+    drop((client, origin));
+    sidecar.await_metric("pillion_tunnels_open", 0.0);
+    sidecar.await_metric(r#"pillion_tunnel_bytes_total{direction="sent"}"#, 5.0);
+    sidecar.await_metric(r#"pillion_tunnel_bytes_total{direction="received"}"#, 3.0);
+}

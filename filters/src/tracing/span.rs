@@ -42,7 +42,7 @@ pub(super) struct Template {
 
 impl Template {
     pub(super) fn new(route: &Route, attributes: impl IntoIterator<Item = KeyValue>, query: bool) -> Self {
-        let matched = &*route.name != "unmatched";
+        let matched = route.matched;
         let kind = match route.direction {
             Direction::Inbound => SpanKind::Server,
             Direction::Outbound => SpanKind::Client,
@@ -256,12 +256,12 @@ impl Template {
         match outcome.end {
             End::Failed(failure) => (Some(failure.reason().into()), Status::error(failure.reason())),
             End::ClientAborted => (Some("client_aborted".into()), Status::Unset),
+            // A client span is an error for what is the client's own fault as well.
             End::Complete if status >= if server { 500 } else { 400 } => {
                 (Some(status.to_string().into()), Status::error(""))
             }
             End::Complete => match outcome.grpc_status {
-                // UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE and DATA_LOSS are the server's fault.
-                Some(code) if code != 0 && (!server || matches!(code, 2 | 4 | 12..=15)) => {
+                Some(code) if code != 0 && (!server || outcome.is_server_error()) => {
                     (Some(code.to_string().into()), Status::error(""))
                 }
                 _ => (None, Status::Unset),

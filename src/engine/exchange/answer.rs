@@ -28,7 +28,10 @@ impl Run<'_> {
     /// Waits until the client took all of the response, for as long as it takes some of it now and then and the exchange
     /// has time left. An answer that says the time is over has its own.
     pub(super) async fn flush(&mut self) -> End {
-        let whole = self.time_left().filter(|left| !left.is_zero()).map(|left| Instant::now() + left);
+        let whole = self
+            .time_left()
+            .filter(|left| !left.is_zero())
+            .map(|left| Instant::now() + left);
         loop {
             let before = self.down.taken();
             let left = whole.map(|end| end.saturating_duration_since(Instant::now()));
@@ -125,7 +128,10 @@ impl Run<'_> {
                     }
                 }
                 let mut last = None;
-                let _ = self.route.chain.response_body(&mut self.story.exchange, &mut last, true);
+                let _ = self
+                    .route
+                    .chain
+                    .response_body(&mut self.story.exchange, &mut last, true);
                 if !(last.is_none_or(|piece| self.down.body(piece)) && self.down.end(None)) {
                     return End::Failed(Failure::ResponseIncomplete);
                 }
@@ -138,7 +144,10 @@ impl Run<'_> {
         let mut chunk = Some(body);
         if self.chain().reads_response_body() {
             // A filter that fails here leaves the chunk as it was, which is complete.
-            let _ = self.route.chain.response_body(&mut self.story.exchange, &mut chunk, true);
+            let _ = self
+                .route
+                .chain
+                .response_body(&mut self.story.exchange, &mut chunk, true);
         }
         let body = chunk.unwrap_or_default();
         let bodiless = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);

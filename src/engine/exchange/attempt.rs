@@ -84,9 +84,7 @@ impl Run<'_> {
             return Tried::Again;
         }
         match head {
-            Ok(head) => {
-                self.respond(endpoint, up, head, request_sent, heard).await
-            }
+            Ok(head) => self.respond(endpoint, up, head, request_sent, heard).await,
             Err(Stop::Failed(Failure::UpstreamClosed)) if up.heard_nothing() && (reused || up.is_unprocessed()) => {
                 if !fresh && !body_started && self.may_repeat(&up) {
                     self.story.exchange.ledger.enter("engine", "stale_connection_retried");
@@ -160,7 +158,8 @@ impl Run<'_> {
                 Ok((up, reused))
             }
             Protocol::H2c => {
-                let head = heads::for_http2(&self.story.exchange.request, self.taken, self.hop()).map_err(Stop::Refused)?;
+                let head =
+                    heads::for_http2(&self.story.exchange.request, self.taken, self.hop()).map_err(Stop::Refused)?;
                 let stream = self.wait(connector.stream(endpoint, timeout)).await?;
                 let (lease, reused) = stream.map_err(Stop::Failed)?;
                 let expects = self.story.exchange.request.headers.contains_key(EXPECT);
@@ -212,7 +211,10 @@ impl Run<'_> {
         if let Err(failure) = heads::receive_response(&mut head) {
             return Tried::Stopped(Stop::Failed(failure));
         }
-        if !request_sent && self.story.counts.request_bytes == 0 && self.story.exchange.request.headers.contains_key(EXPECT) {
+        if !request_sent
+            && self.story.counts.request_bytes == 0
+            && self.story.exchange.request.headers.contains_key(EXPECT)
+        {
             // The client may send the body or the next request now; nobody could tell which (RFC 9110, section 10.1.1).
             self.down.close_after();
         }
@@ -277,6 +279,8 @@ impl Run<'_> {
             return Tried::Stopped(Stop::Failed(Failure::MalformedResponse));
         }
         self.story.status = Some(head.status);
+        let before = self.story.counts.request_bytes;
+        let open = self.worker.metrics.tunnel();
         let mut pump = Pump::new(
             Chain::empty(),
             &mut self.story.exchange,
@@ -292,6 +296,7 @@ impl Run<'_> {
             Err(Stop::Failed(failure)) => End::Failed(failure),
             Err(Stop::Refused(_)) => End::Failed(Failure::Internal),
         };
+        open.moved(self.story.counts.request_bytes - before, self.down.sent());
         Tried::Over(end)
     }
 }

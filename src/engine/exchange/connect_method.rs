@@ -38,6 +38,7 @@ impl Run<'_> {
 
     async fn run_tunnel(mut self, head: &ResponseHeader, upstream: Box<Wire>) {
         self.story.status = Some(head.status);
+        self.story.exchange.timing.first_byte = Some(Instant::now());
         let idle = self.story.exchange.plan.timeouts.tunnel;
         tunnel::run(
             self.down,
@@ -53,6 +54,8 @@ impl Run<'_> {
 
     async fn open_tunnel(&mut self) -> Result<Opened, Stop> {
         if !self.down.request_ended() {
+            // Others would take what follows for the tunnel's first bytes.
+            self.down.close_after();
             return Err(self.deny(tunnel::HAS_BODY));
         }
         let authority = self

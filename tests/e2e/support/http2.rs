@@ -155,6 +155,7 @@ pub(crate) struct H2App {
     closed: Arc<AtomicUsize>,
     calls: mpsc::Receiver<Call>,
     cut: watch::Sender<u32>,
+    retire: watch::Sender<u32>,
 }
 
 impl H2App {
@@ -168,6 +169,7 @@ impl H2App {
         let (give_address, address) = mpsc::channel();
         let (give_call, calls) = mpsc::channel();
         let (cut, cuts) = watch::channel(0);
+        let (retire, retires) = watch::channel(0);
         let closed = Arc::new(AtomicUsize::new(0));
         let (counted, gone_by) = (connections.clone(), closed.clone());
         drive(move || async move {
@@ -183,8 +185,9 @@ impl H2App {
                     },
                 };
                 counted.fetch_add(1, Ordering::SeqCst);
-                let (give_call, mut cut) = (give_call.clone(), cuts.clone());
+                let (give_call, mut cut, mut retire) = (give_call.clone(), cuts.clone(), retires.clone());
                 cut.mark_unchanged();
+                retire.mark_unchanged();
                 let closing = Count(gone_by.clone());
                 tokio::task::spawn_local(async move {
                     // Dropped after the connection, which is declared later.
@@ -196,6 +199,10 @@ impl H2App {
                         let accepted = tokio::select! {
                             accepted = connection.accept() => accepted,
                             _ = cut.changed() => return,
+                            Ok(()) = retire.changed() => {
+                                connection.graceful_shutdown();
+                                continue;
+                            }
                         };
                         let Some(Ok((request, respond))) = accepted else { return };
                         let _ = give_call.send(Call { request, respond });
@@ -209,6 +216,7 @@ impl H2App {
             closed,
             calls,
             cut,
+            retire,
         }
     }
 
@@ -222,12 +230,22 @@ impl H2App {
         self.connections.load(Ordering::SeqCst)
     }
 
+    /// Sends GOAWAY on all connections, which then finish what is on them.
+    pub(crate) fn retire(&self) {
+        self.retire.send_modify(|retire| *retire += 1);
+    }
+
     /// Drops all connections, as a process does that dies; returns once they are closed.
     pub(crate) fn cut(&self) {
         let open = self.connections();
         self.cut.send_modify(|cut| *cut += 1);
+        self.await_closed(open);
+    }
+
+    /// Waits until so many connections have been closed.
+    pub(crate) fn await_closed(&self, count: usize) {
         let deadline = Instant::now() + PATIENCE;
-        while self.closed.load(Ordering::SeqCst) < open {
+        while self.closed.load(Ordering::SeqCst) < count {
             assert!(Instant::now() < deadline, "the connections stay open");
             std::thread::sleep(Duration::from_millis(1));
         }
