@@ -47,7 +47,8 @@ impl Connector {
 
     /// A new connection.
     pub(super) async fn open(&self, endpoint: &Endpoint, timeout: Option<Duration>) -> Result<Box<Wire>, Failure> {
-        let opened = in_time(timeout, connect(&endpoint.address, timeout)).await;
+        // Connecting is rare: on the heap, it is no part of every exchange's memory.
+        let opened = in_time(timeout, Box::pin(connect(&endpoint.address, timeout))).await;
         match &opened {
             Ok(_) => self.metrics.upstream_opened.inc(),
             Err(_) => self.metrics.upstream_connect_failures.inc(),
@@ -62,7 +63,11 @@ impl Connector {
         endpoint: &Endpoint,
         timeout: Option<Duration>,
     ) -> Result<(Lease, bool), Failure> {
-        in_time(timeout, self.stream_at_leisure(endpoint, timeout)).await
+        if let Some(lease) = self.h2.take(&endpoint.name).and_then(Lease::ready_now) {
+            self.metrics.upstream_reused.inc();
+            return Ok((lease, true));
+        }
+        in_time(timeout, Box::pin(self.stream_at_leisure(endpoint, timeout))).await
     }
 
     async fn stream_at_leisure(

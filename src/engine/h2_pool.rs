@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use h2::SendStream;
 use h2::client::{ResponseFuture, SendRequest};
 
@@ -84,6 +85,12 @@ impl Lease {
     pub(super) async fn ready(&mut self) -> Result<(), h2::Error> {
         let ready = std::future::poll_fn(|cx| self.send.poll_ready(cx)).await;
         ready.inspect_err(|_| self.closed.store(true, Ordering::Relaxed))
+    }
+
+    /// The lease, if a stream can be opened without waiting.
+    pub(super) fn ready_now(mut self) -> Option<Self> {
+        let ready = self.ready().now_or_never();
+        ready.is_some_and(|ready| ready.is_ok()).then_some(self)
     }
 
     /// Opens the stream.

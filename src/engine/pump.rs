@@ -77,10 +77,17 @@ pub(super) struct Pump<'a> {
     pub(super) body_started: bool,
     /// When something last moved.
     pub(super) moved: Instant,
-    /// Whether the protocol was switched, so that bytes are no longer HTTP and may rest for long.
-    switched: bool,
-    /// After a switch: one side will send no more.
-    half_closed: bool,
+    carries: Carries,
+}
+
+/// What an attempt's bytes are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Carries {
+    Http,
+    /// Whatever the two sides switched to; it may rest for long.
+    Anything,
+    /// The same, and one side will send no more.
+    Rest,
 }
 
 impl<'a> Pump<'a> {
@@ -102,8 +109,7 @@ impl<'a> Pump<'a> {
             request_sent: false,
             body_started: false,
             moved,
-            switched: false,
-            half_closed: false,
+            carries: Carries::Http,
         }
     }
 
@@ -168,7 +174,7 @@ impl<'a> Pump<'a> {
 
     /// After 101: passes bytes on until both sides will send no more. Each may stop sending before the other.
     pub(super) async fn until_closed(&mut self) -> Result<(), Stop> {
-        (self.switched, self.request_sent) = (true, true);
+        (self.carries, self.request_sent) = (Carries::Anything, true);
         let (mut client_done, mut upstream_done) = (false, false);
         while !(client_done && upstream_done) {
             match self.step().await {
@@ -187,10 +193,12 @@ impl<'a> Pump<'a> {
                 }
                 Event::Down(event) => self.request(event).await?,
                 // Who has stopped sending has most likely gone, and is not waited for as long as two who just rest.
-                Event::Deadline if self.half_closed => return Ok(()),
+                Event::Deadline if self.carries == Carries::Rest => return Ok(()),
                 Event::Deadline => return Err(self.overdue(false)),
             }
-            self.half_closed = client_done || upstream_done;
+            if client_done || upstream_done {
+                self.carries = Carries::Rest;
+            }
         }
         Ok(())
     }
@@ -223,7 +231,7 @@ impl<'a> Pump<'a> {
                 self.body_started = true;
                 self.counts.request_bytes += chunk.len() as u64;
                 let mut chunk = Some(chunk);
-                if self.chain.reads_request_body() && !self.switched {
+                if self.chain.reads_request_body() && self.carries == Carries::Http {
                     self.chain
                         .request_body(self.exchange, &mut chunk, false)
                         .map_err(Stop::Refused)?;
@@ -239,7 +247,7 @@ impl<'a> Pump<'a> {
 
     /// Tells the upstream that the request is complete.
     async fn end_request(&mut self) -> Result<(), Stop> {
-        if self.chain.reads_request_body() && !self.switched {
+        if self.chain.reads_request_body() && self.carries == Carries::Http {
             let mut last = None;
             self.chain
                 .request_body(self.exchange, &mut last, true)
@@ -296,7 +304,7 @@ impl<'a> Pump<'a> {
     /// Whether the whole exchange has taken too long.
     fn is_overdue(&self) -> bool {
         let limit = self.exchange.plan.timeouts.exchange;
-        !self.switched && limit.is_some_and(|limit| self.exchange.timing.started.elapsed() >= limit)
+        self.carries == Carries::Http && limit.is_some_and(|limit| self.exchange.timing.started.elapsed() >= limit)
     }
 
     /// Sends what waits on either side and gives the next event, if there is one.
@@ -325,7 +333,7 @@ impl<'a> Pump<'a> {
     /// When this step has waited long enough.
     fn deadline(&self) -> Option<Instant> {
         let timeouts = &self.exchange.plan.timeouts;
-        let step = if self.switched && !self.half_closed {
+        let step = if self.carries == Carries::Anything {
             timeouts.tunnel
         } else if self.request_sent && self.exchange.timing.first_byte.is_none() {
             timeouts.first_byte
@@ -335,7 +343,7 @@ impl<'a> Pump<'a> {
         let step = step.map(|limit| self.moved + limit);
         let whole = timeouts
             .exchange
-            .filter(|_| !self.switched)
+            .filter(|_| self.carries == Carries::Http)
             .map(|limit| self.exchange.timing.started + limit);
         match (step, whole) {
             (Some(step), Some(whole)) => Some(step.min(whole)),

@@ -144,12 +144,11 @@ impl Run<'_> {
                     connector.reuse(endpoint, limits, now)
                 };
                 let reused = pooled.is_some();
-                let wire = match pooled {
-                    Some(wire) => wire,
-                    None => {
-                        let opened = self.wait(connector.open(endpoint, timeout)).await?;
-                        opened.map_err(Stop::Failed)?
-                    }
+                let wire = if let Some(wire) = pooled {
+                    wire
+                } else {
+                    let opened = self.wait(connector.open(endpoint, timeout)).await?;
+                    opened.map_err(Stop::Failed)?
                 };
                 let head = &self.story.exchange.request;
                 let up = Up::http1(wire, head, self.hop(), self.taken, !ended)

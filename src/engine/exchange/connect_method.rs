@@ -23,12 +23,11 @@ impl Run<'_> {
                 Err(stop) => self.stopped(stop).await,
                 Ok(Opened::Tunnel(upstream)) => {
                     let mut head = tunnel::established();
-                    match self.route.chain.response(&mut self.story.exchange, &mut head) {
-                        Some(response) => self.send(response).await,
-                        None => {
-                            self.run_tunnel(&head, upstream).await;
-                            return None;
-                        }
+                    if let Some(response) = self.route.chain.response(&mut self.story.exchange, &mut head) {
+                        self.send(response).await
+                    } else {
+                        self.run_tunnel(&head, upstream).await;
+                        return None;
                     }
                 }
             },
