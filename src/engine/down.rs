@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use h2::RecvStream;
 use h2::server::SendResponse;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
@@ -434,12 +435,7 @@ impl H1Down {
         if !self.linger().await {
             return None;
         }
-        // `reuse` closes the connection unless it was told to keep it.
-        self.session.set_server_keepalive(Some(0));
-        let kept = tokio::time::timeout(LINGER, self.session.reuse()).await.ok()?.ok()??;
-        let (stream, prefix) = kept.into_parts();
-        let wire = stream.into_any().downcast::<Wire>().ok()?;
-        Some(Kept { wire, prefix })
+        take_wire(self.session)
     }
 
     /// Reads and drops what else the client sends, until it closes as well.
@@ -505,6 +501,16 @@ impl H2Down {
             }
         }
     }
+}
+
+/// Takes the connection out of a session that has read its request to the end.
+pub(super) fn take_wire(mut session: Box<HttpSession>) -> Option<Kept> {
+    // It closes the connection unless it was told to keep it.
+    session.set_server_keepalive(Some(0));
+    // There is nothing left to wait for.
+    let (stream, prefix) = session.reuse().now_or_never()?.ok()??.into_parts();
+    let wire = stream.into_any().downcast::<Wire>().ok()?;
+    Some(Kept { wire, prefix })
 }
 
 /// Takes the request head out of the session. What the session asks its own copy later is the method, and for upgrades

@@ -62,15 +62,17 @@ pub(crate) async fn serve(
         story: Story::new(&route.chain, exchange),
         taken: Taken::default(),
     };
+    // What is rare is put on the heap, so that it is no part of every connection's memory.
     let end = match received {
-        Ok(_) if run.story.exchange.request.method == Method::CONNECT => return run.tunnel().await,
+        Ok(_) if run.story.exchange.request.method == Method::CONNECT => return Box::pin(run.tunnel()).await,
         Ok((_, taken)) => {
             run.taken = taken;
             run.forward().await
         }
-        Err(refusal) => run.malformed(refusal).await,
+        Err(refusal) => Box::pin(run.malformed(refusal)).await,
     };
-    run.close(end).await
+    run.tell(end);
+    leave(run.down, end).await
 }
 
 /// Answers what came in place of a request head, as an exchange of its own: it has an id, and telemetry sees it.
@@ -96,7 +98,25 @@ pub(crate) async fn refuse_unread(
         taken: Taken::default(),
     };
     let end = run.malformed(refusal).await;
-    run.close(end).await;
+    run.tell(end);
+    leave(run.down, end).await;
+}
+
+/// Ends the client's side; gives an HTTP/1 connection back when it can serve another request.
+async fn leave(down: Down, end: End) -> Option<Kept> {
+    match end {
+        End::Complete => down.finish().await,
+        // An error answer of our own that was sent whole ends like any other.
+        End::Failed(_) if down.is_whole() => down.finish().await,
+        End::Failed(_) => {
+            down.cut(h2::Reason::INTERNAL_ERROR);
+            None
+        }
+        End::ClientAborted => {
+            down.cut(h2::Reason::CANCEL);
+            None
+        }
+    }
 }
 
 struct Run<'a> {
@@ -118,11 +138,11 @@ impl Run<'_> {
         match self.way_in().await {
             Ok(None) => {}
             Ok(Some(response)) => return self.answer(response).await,
-            Err(stop) => return self.stopped(stop).await,
+            Err(stop) => return Box::pin(self.stopped(stop)).await,
         }
         let endpoint = match self.endpoint() {
             Ok(endpoint) => endpoint,
-            Err(refusal) => return self.refuse(refusal).await,
+            Err(refusal) => return Box::pin(self.refuse(refusal)).await,
         };
         let mut fresh = false;
         loop {
@@ -132,7 +152,7 @@ impl Run<'_> {
                 Tried::Answered(response) => return self.answer(response).await,
                 Tried::Again => {}
                 Tried::Stale => fresh = true,
-                Tried::Stopped(stop) => return self.stopped(stop).await,
+                Tried::Stopped(stop) => return Box::pin(self.stopped(stop)).await,
             }
         }
     }
@@ -210,22 +230,9 @@ impl Run<'_> {
         }
     }
 
-    /// Tells every filter how it ended, and ends the client's side.
-    async fn close(mut self, end: End) -> Option<Kept> {
+    /// Tells every filter how it ended.
+    fn tell(&mut self, end: End) {
         self.story.counts.response_bytes = self.down.sent();
         self.story.end(end);
-        match end {
-            End::Complete => self.down.finish().await,
-            End::ClientAborted => {
-                self.down.cut(h2::Reason::CANCEL);
-                None
-            }
-            // An error answer of our own that was sent whole ends like any other.
-            End::Failed(_) if self.down.is_whole() => self.down.finish().await,
-            End::Failed(_) => {
-                self.down.cut(h2::Reason::INTERNAL_ERROR);
-                None
-            }
-        }
     }
 }

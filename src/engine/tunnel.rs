@@ -7,7 +7,7 @@ use pillion_filters::{Direction, Refusal};
 use pingora_http::ResponseHeader;
 use tokio::io::AsyncWriteExt;
 
-use super::down::Down;
+use super::down::{Down, Kept, take_wire};
 use super::h1_head;
 use super::pump::Counts;
 use crate::clock;
@@ -107,16 +107,14 @@ pub(super) async fn run(
     metrics: &ProxyMetrics,
     counts: &mut Counts,
 ) {
-    let Some((mut session, outlet)) = down.into_http1() else {
+    let Some((session, outlet)) = down.into_http1() else {
         return;
     };
-    session.set_server_keepalive(Some(0));
-    // There is no body to read, so this is done at once.
-    let Ok(Some(kept)) = session.reuse().await else {
-        return;
-    };
-    let (stream, prefix) = kept.into_parts();
-    let Ok(mut client) = stream.into_any().downcast::<Wire>() else {
+    let Some(Kept {
+        wire: mut client,
+        prefix,
+    }) = take_wire(session)
+    else {
         return;
     };
     outlet.push_with(|out| h1_head::write(head, Some("1.1 pillion"), clock::date, out));

@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream};
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
@@ -226,7 +227,7 @@ impl Up {
     }
 
     /// The connection, if it is known to be in a state that can serve another request.
-    pub(super) async fn into_idle(self, request_sent: bool) -> Option<Box<Wire>> {
+    pub(super) fn into_idle(self, request_sent: bool) -> Option<Box<Wire>> {
         let Self::H1(mut up) = self else { return None };
         if up.reading != Reading::Nothing || !request_sent || up.deaf || up.outlet.pending() > 0 {
             return None;
@@ -235,7 +236,8 @@ impl Up {
         if !up.session.will_keepalive() {
             return None;
         }
-        up.session.reuse().await?.into_any().downcast().ok()
+        // The response was read to its end, so there is nothing to wait for.
+        up.session.reuse().now_or_never()??.into_any().downcast().ok()
     }
 }
 

@@ -62,7 +62,7 @@ pub(super) async fn serve(
         if let Some(refusal) = refusal {
             worker.metrics.connections(direction).refused(refusal.reason);
             let down = Down::unread(session, outlet);
-            return engine::refuse_unread(worker, direction, client, down, refusal).await;
+            return Box::pin(engine::refuse_unread(worker, direction, client, down, refusal)).await;
         }
         let (down, head) = Down::http1(session, outlet.clone(), worker.is_draining());
         match engine::serve(worker, direction, client, down, head).await {

@@ -220,7 +220,7 @@ impl Run<'_> {
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             // The session writes this head itself.
             let _ = head.append_header(http::header::VIA, HeaderValue::from_static(via));
-            return self.switch(up, head).await;
+            return Box::pin(self.switch(up, head)).await;
         }
         if let Some(response) = self.route.chain.response(&mut self.story.exchange, &mut head) {
             return Tried::Replaced(response);
@@ -250,7 +250,7 @@ impl Run<'_> {
         }
         match sent {
             Ok(()) => {
-                if let Some(wire) = up.into_idle(request_sent).await {
+                if let Some(wire) = up.into_idle(request_sent) {
                     self.worker.connector.keep(endpoint, wire, limits, moved);
                 }
                 Tried::Over(self.flush().await)

@@ -6,7 +6,7 @@ use http::StatusCode;
 use pillion_filters::{Attempt, AttemptResult, End, Refusal, Response};
 use pingora_http::ResponseHeader;
 
-use super::Run;
+use super::{Run, leave};
 use crate::engine::down::Kept;
 use crate::engine::pump::Stop;
 use crate::engine::tunnel;
@@ -32,7 +32,8 @@ impl Run<'_> {
                 }
             },
         };
-        self.close(end).await
+        self.tell(end);
+        leave(self.down, end).await
     }
 
     async fn run_tunnel(mut self, head: &ResponseHeader, upstream: Box<Wire>) {
