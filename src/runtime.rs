@@ -83,9 +83,9 @@ impl Running {
         let shutdown = self.shared.loaded.load().config.shutdown;
         std::thread::sleep(shutdown.drain_delay.0);
         self.shared.draining.send_replace(true);
-        let deadline = Instant::now() + shutdown.grace_period.0;
+        let began = Instant::now();
         // Connections close by themselves once they are idle; this only watches.
-        while self.shared.open.total() > 0 && Instant::now() < deadline {
+        while self.shared.open.total() > 0 && began.elapsed() < shutdown.grace_period.0 {
             std::thread::sleep(Duration::from_millis(10));
         }
         let left = self.shared.open.total();
