@@ -5,6 +5,7 @@
 //! each, which sleep when there is nothing to do.
 
 mod control;
+mod restart;
 mod start;
 mod workers;
 
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use crate::config::{self, ConfigErrors, Loaded};
+use crate::config::{self, Config, ConfigErrors, Loaded};
 use crate::listener::OpenConnections;
 use crate::snapshot::{self, Ground, Snapshot};
 use crate::telemetry::ProxyMetrics;
@@ -30,6 +31,8 @@ use crate::telemetry::ProxyMetrics;
 pub(crate) struct Shared {
     snapshot: Arc<ArcSwap<Snapshot>>,
     loaded: ArcSwap<Loaded>,
+    /// The configuration at the start: what listens where, and all else that a reload does not change.
+    started: Config,
     files: Vec<PathBuf>,
     ground: Ground,
     metrics: Arc<ProxyMetrics>,
@@ -54,8 +57,9 @@ impl Shared {
     fn read_again(&self) -> Result<(), ConfigErrors> {
         let names: Vec<&str> = self.ground.registry.entries().iter().map(|entry| entry.name).collect();
         let loaded = config::load(&self.files, &names)?;
+        restart::refuse_what_strands_a_listener(&self.started, &loaded)?;
         let snapshot = snapshot::build(&loaded, &self.ground)?;
-        start::warn_of_what_needs_a_restart(&self.loaded.load().config, &loaded.config);
+        restart::warn_of_what_needs_a_restart(&self.started, &loaded.config);
         self.snapshot.store(Arc::new(snapshot));
         self.loaded.store(Arc::new(loaded));
         Ok(())
