@@ -217,6 +217,17 @@ fn every_default_is_where_it_says() {
     assert!(told.contains("  first_byte: 1m # default\n"), "{told}");
 }
 
+#[test]
+fn other_machines_may_use_the_outbound_side_if_that_is_said() {
+    let remote = |said: &str| {
+        let text = format!("service: api\noutbound: {{ listen: '0.0.0.0:15001', {said} }}\n");
+        load_str("test.yaml", &text, &KNOWN).is_ok()
+    };
+    assert!(remote("allow_remote: true"));
+    assert!(!remote("allow_remote: false"));
+    assert!(!remote("allow_remote: null"));
+}
+
 fn builtin_schema() -> Value {
     let registry = Registry::builtin();
     schema(&mut |generator| {
