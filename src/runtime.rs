@@ -26,6 +26,7 @@ use crate::config::{self, Config, ConfigErrors, Loaded};
 use crate::listener::OpenConnections;
 use crate::snapshot::{self, Ground, Snapshot};
 use crate::telemetry::ProxyMetrics;
+use crate::upstream::OffLimits;
 
 /// What the threads of a sidecar share.
 pub(crate) struct Shared {
@@ -33,6 +34,9 @@ pub(crate) struct Shared {
     loaded: ArcSwap<Loaded>,
     /// The configuration at the start: what listens where, and all else that a reload does not change.
     started: Config,
+    /// Where nobody is sent to.
+    #[expect(dead_code, reason = "the engine's connector does not ask yet")]
+    off_limits: OffLimits,
     files: Vec<PathBuf>,
     ground: Ground,
     metrics: Arc<ProxyMetrics>,

@@ -20,6 +20,7 @@ use crate::snapshot::{self, Ground};
 use crate::telemetry::{
     self, ExportSettings, ExporterHandle, LineWriter, LineWriterHandle, Protocol, ProxyMetrics, TelemetryError,
 };
+use crate::upstream::OffLimits;
 
 /// How long a stop waits for the last spans to reach the collector.
 const LAST_EXPORT: Duration = Duration::from_secs(2);
@@ -101,6 +102,7 @@ pub fn start(loaded: Loaded, options: Options) -> Result<Running, StartError> {
     let shared = Arc::new(Shared {
         snapshot: Arc::new(ArcSwap::from_pointee(first)),
         started: config.clone(),
+        off_limits: OffLimits::new(admin_address),
         loaded: ArcSwap::from_pointee(loaded),
         files: options.files,
         ground,
