@@ -120,6 +120,20 @@ fn secrets_are_shown_nowhere() {
 }
 
 #[test]
+fn passwords_in_addresses_are_shown_nowhere() {
+    let loaded = text(&format!(
+        "{MINIMAL}chain: [cache]\nfilters: {{ cache: {{ store: 'redis://ops:hunter2@store:6379/1', \
+         other: 'redis://ops:hunter2@${{STORE:-store}}/1' }} }}\n\
+         telemetry: {{ resource: {{ registry: 'http://ops:hunter2@registry/x' }} }}\n"
+    ));
+    let told = explain(&loaded);
+    assert!(told.contains("redis://[redacted]@store:6379/1"), "{told}");
+    assert!(told.contains("redis://[redacted]@${STORE:-store}/1"), "{told}");
+    assert!(told.contains("http://[redacted]@registry/x"), "{told}");
+    assert!(!told.contains("hunter2") && !told.contains("ops"), "{told}");
+}
+
+#[test]
 fn a_later_file_lies_on_top() {
     let loaded = files(&["service.yaml", "override.yaml"]).unwrap();
     assert_eq!(loaded.config.service.as_str(), "api-gateway");
