@@ -26,6 +26,8 @@ pub struct ConfigError {
     pub message: String,
     /// What to write instead, if that can be told.
     pub help: Option<String>,
+    /// Whether something is not there, rather than there and wrong.
+    pub missing: bool,
 }
 
 impl ConfigError {
@@ -36,6 +38,7 @@ impl ConfigError {
             path: String::new(),
             message: mask::prose(&message.into()).into_owned(),
             help: None,
+            missing: false,
         }
     }
 

@@ -112,7 +112,10 @@ impl Fault {
                 } else {
                     format!(" in {path}")
                 };
-                error(&place.key, format!("missing key `{name}`{inside}"))
+                ConfigError {
+                    missing: true,
+                    ..error(&place.key, format!("missing key `{name}`{inside}"))
+                }
             }
             What::NotOneOf { found, allowed } => {
                 let help = suggest(found.trim_matches('`'), allowed.iter().copied());
