@@ -45,7 +45,7 @@ COPY --from=build /root-fs /
 COPY --from=build /pillion /pillion
 # A number, because Kubernetes (runAsNonRoot) cannot tell from a name that it is not root's. There is no /etc/passwd either.
 USER 65532:65532
-# Inbound and outbound as the documentation uses them. The admin API is on loopback and not for others.
-EXPOSE 8000 15001
+# Inbound as the documentation uses it. Outbound and the admin API are on loopback: the app's, which shares this network.
+EXPOSE 8000
 ENTRYPOINT ["/pillion"]
 CMD ["run", "--config", "/etc/pillion/pillion.yaml"]

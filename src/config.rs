@@ -18,6 +18,7 @@ mod expand;
 mod explain;
 mod layers;
 mod loaded;
+mod mask;
 mod merge;
 mod model;
 mod node;

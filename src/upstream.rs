@@ -1,8 +1,12 @@
-//! Where requests go: named destinations and their addresses.
+//! Where requests go: named destinations and their addresses; and where they may not.
+
+mod off_limits;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+
+pub(crate) use self::off_limits::OffLimits;
 
 /// Where an endpoint listens.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -105,6 +105,28 @@ error: filters.request_id: `a b` is not a header name
 }
 
 #[test]
+fn check_looks_at_filters_that_are_off_too() {
+    let file = File::new(
+        "off",
+        "service: shop\ninbound:\n  listen: \"127.0.0.1:8000\"\n  app: \"http://127.0.0.1:8080\"\n  filters:\n    \
+         access_log: { enabled: false, formt: json }\nchain: [request_id, access_log, limits]\nfilters:\n  \
+         limits: { enabled: false, bdy: 3 }\n  headers: { enabled: false, request: { set: { \"a b\": x } } }\nroutes:\n  \
+         - match: { path: /a }\n    filters: { request_id: { enabled: false, header: a b } }\n",
+    );
+    let done = pillion(&["check", file.name()]);
+    assert_eq!(done.code, 1);
+    for told in [
+        "unknown key `formt` in inbound.filters.access_log",
+        "unknown key `bdy` in filters.limits",
+        "filters.headers",
+        "routes[0].filters.request_id: `a b` is not a header name",
+        "4 errors",
+    ] {
+        assert!(done.err.contains(told), "{told} is not in\n{}", done.err);
+    }
+}
+
+#[test]
 fn explain_tells_each_value_s_origin() {
     let file = File::new("explained", CONFIG);
     let done = pillion(&["explain", file.name()]);

@@ -120,6 +120,20 @@ fn secrets_are_shown_nowhere() {
 }
 
 #[test]
+fn passwords_in_addresses_are_shown_nowhere() {
+    let loaded = text(&format!(
+        "{MINIMAL}chain: [cache]\nfilters: {{ cache: {{ store: 'redis://ops:hunter2@store:6379/1', \
+         other: 'redis://ops:hunter2@${{STORE:-store}}/1' }} }}\n\
+         telemetry: {{ resource: {{ registry: 'http://ops:hunter2@registry/x' }} }}\n"
+    ));
+    let told = explain(&loaded);
+    assert!(told.contains("redis://[redacted]@store:6379/1"), "{told}");
+    assert!(told.contains("redis://[redacted]@${STORE:-store}/1"), "{told}");
+    assert!(told.contains("http://[redacted]@registry/x"), "{told}");
+    assert!(!told.contains("hunter2") && !told.contains("ops"), "{told}");
+}
+
+#[test]
 fn a_later_file_lies_on_top() {
     let loaded = files(&["service.yaml", "override.yaml"]).unwrap();
     assert_eq!(loaded.config.service.as_str(), "api-gateway");
@@ -215,6 +229,17 @@ fn every_default_is_where_it_says() {
     let chain = format!("chain: [request_id, access_log, tracing, metrics, limits, headers] # {BUILT_IN}:");
     assert!(told.contains(&chain), "{told}");
     assert!(told.contains("  first_byte: 1m # default\n"), "{told}");
+}
+
+#[test]
+fn other_machines_may_use_the_outbound_side_if_that_is_said() {
+    let remote = |said: &str| {
+        let text = format!("service: api\noutbound: {{ listen: '0.0.0.0:15001', {said} }}\n");
+        load_str("test.yaml", &text, &KNOWN).is_ok()
+    };
+    assert!(remote("allow_remote: true"));
+    assert!(!remote("allow_remote: false"));
+    assert!(!remote("allow_remote: null"));
 }
 
 fn builtin_schema() -> Value {

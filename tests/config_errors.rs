@@ -105,6 +105,28 @@ fn no_error_shows_what_a_variable_holds() {
 }
 
 #[test]
+fn no_error_shows_a_password_in_an_address() {
+    let errors = load(Path::new("tests/config/bad/address_with_password.yaml")).unwrap_err();
+    for told in [errors.to_string(), errors.render(), format!("{errors:?}")] {
+        assert!(told.contains("[redacted]@"), "{told}");
+        for part in ["ops", "s3cr3t", "very-long"] {
+            assert!(!told.contains(part), "{told}");
+        }
+    }
+    // The caret stands under what is wrong, not where it stood before something was taken out of the line.
+    let rendered = errors.render();
+    let points_to = |line: &str, caret: &str| {
+        line.get(caret.find('^')?..)
+            .map(|rest| rest.starts_with("[redacted]@grpc"))
+    };
+    let mut lines = rendered.lines().zip(rendered.lines().skip(1));
+    assert!(
+        lines.any(|(line, caret)| points_to(line, caret) == Some(true)),
+        "{rendered}"
+    );
+}
+
+#[test]
 fn each_error_names_a_place_that_exists_and_its_path() {
     for file in fixtures() {
         let Err(errors) = load(&file) else { continue };

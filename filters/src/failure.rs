@@ -32,6 +32,9 @@ pub enum Failure {
     ConnectFailed,
     /// The connection was not open in time. Nothing was sent.
     ConnectTimeout,
+    /// The destination is one that nobody may be sent to, such as the sidecar's own admin API. Nothing was sent, nor would be
+    /// the next time.
+    DestinationForbidden,
     /// No response head in time.
     FirstByteTimeout,
     /// No byte in either direction for too long.
@@ -62,6 +65,7 @@ impl Failure {
             Self::DnsError => "dns_error",
             Self::ConnectFailed => "connect_failed",
             Self::ConnectTimeout => "connect_timeout",
+            Self::DestinationForbidden => "destination_forbidden",
             Self::FirstByteTimeout => "first_byte_timeout",
             Self::IdleTimeout => "idle_timeout",
             Self::ExchangeTimeout => "exchange_timeout",
@@ -82,6 +86,7 @@ impl Failure {
             Self::DnsError => "dns_error",
             Self::ConnectFailed => "connection_refused",
             Self::ConnectTimeout => "connection_timeout",
+            Self::DestinationForbidden => "destination_ip_prohibited",
             Self::FirstByteTimeout | Self::ExchangeTimeout => "http_response_timeout",
             Self::IdleTimeout => "connection_read_timeout",
             Self::UpstreamClosed => "connection_terminated",
@@ -99,6 +104,7 @@ impl Failure {
             Self::DnsError => "the upstream's name could not be resolved",
             Self::ConnectFailed => "the upstream could not be reached",
             Self::ConnectTimeout => "the connection to the upstream was not open in time",
+            Self::DestinationForbidden => "the sidecar does not connect to this address",
             Self::FirstByteTimeout => "the upstream did not answer in time",
             Self::IdleTimeout => "the upstream stopped sending",
             Self::ExchangeTimeout => "the exchange took longer than its limit",
@@ -124,6 +130,7 @@ impl Failure {
             | Self::UpstreamClosed
             | Self::ResponseIncomplete
             | Self::MalformedResponse => StatusCode::BAD_GATEWAY,
+            Self::DestinationForbidden => StatusCode::FORBIDDEN,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::MalformedRequest => StatusCode::BAD_REQUEST,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,

@@ -1,7 +1,7 @@
 //! Durations and sizes as people write them.
 //!
 //! [`HumanDuration`] reads `5m`, `1h30m` and `250ms`. A number without a unit is refused: nobody can tell seconds from
-//! milliseconds by looking at it. [`ByteSize`] reads `64KiB` (1024 bytes each) and `10MB` (1000 times 1000 bytes); a plain
+//! milliseconds by looking at it. So is more than [`HumanDuration::LONGEST`]. [`ByteSize`] reads `64KiB` (1024 bytes each) and `10MB` (1000 times 1000 bytes); a plain
 //! integer is a number of bytes. Both are written back in the same form, and what is written reads as the same value.
 
 use std::fmt;
@@ -14,13 +14,17 @@ use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 const EXPECTED_DURATION: &str = "a duration such as 5m";
+const EXPECTED_SHORTER: &str = "a duration of at most 365d";
 const EXPECTED_SIZE: &str = "a size such as 64KiB";
 
-/// A duration, written with units: `5m`, `1h30m`, `250ms`.
+/// A duration, written with units: `5m`, `1h30m`, `250ms`. At most 365 days.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HumanDuration(pub Duration);
 
 impl HumanDuration {
+    /// The longest that is read. Whatever is added to a point in time must not lead past what a clock can hold.
+    pub const LONGEST: Self = Self::from_secs(365 * 86_400);
+
     /// So many whole seconds.
     pub const fn from_secs(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
@@ -41,6 +45,13 @@ pub struct ByteSize(pub u64);
 #[error("expected {0}")]
 pub struct UnitError(&'static str);
 
+impl UnitError {
+    /// What was expected, such as `a duration such as 5m`.
+    pub fn expected(self) -> &'static str {
+        self.0
+    }
+}
+
 impl FromStr for HumanDuration {
     type Err = UnitError;
 
@@ -49,9 +60,11 @@ impl FromStr for HumanDuration {
         if text.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(UnitError(EXPECTED_DURATION));
         }
-        humantime::parse_duration(text)
-            .map(Self)
-            .map_err(|_| UnitError(EXPECTED_DURATION))
+        match humantime::parse_duration(text) {
+            Ok(duration) if duration <= Self::LONGEST.0 => Ok(Self(duration)),
+            Ok(_) | Err(humantime::DurationError::NumberOverflow) => Err(UnitError(EXPECTED_SHORTER)),
+            Err(_) => Err(UnitError(EXPECTED_DURATION)),
+        }
     }
 }
 
@@ -133,7 +146,8 @@ impl<'de> Deserialize<'de> for HumanDuration {
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<HumanDuration, E> {
-                text.parse().map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
+                let read: Result<HumanDuration, UnitError> = text.parse();
+                read.map_err(|error| E::invalid_value(Unexpected::Str(text), &error.expected()))
             }
         }
         // Not `deserialize_str`: a number must come here to be refused in this type's words.
@@ -176,7 +190,7 @@ impl JsonSchema for HumanDuration {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "description": "A duration with its unit, such as `5m`, `1h30m` or `250ms`.",
+            "description": "A duration with its unit, such as `5m`, `1h30m` or `250ms`; at most `365d`.",
             "type": "string",
             "pattern": r"^\s*([0-9]+(\.[0-9]+)?\s*[a-zA-Zµ]+\s*)+$",
             "examples": ["250ms", "5m", "1h30m"],
@@ -270,6 +284,23 @@ mod tests {
         }
         let error = serde_json::from_str::<HumanDuration>("12").unwrap_err().to_string();
         assert!(error.contains("expected a duration such as 5m"), "{error}");
+    }
+
+    #[test]
+    fn a_duration_no_clock_can_hold_is_refused() {
+        assert_eq!("365d".parse(), Ok(HumanDuration::LONGEST));
+        for text in [
+            "365d1ns",
+            "1000000000y",
+            "99999999999999999999s",
+            "18446744073709551615s",
+        ] {
+            let error = text.parse::<HumanDuration>().unwrap_err().to_string();
+            assert_eq!(error, "expected a duration of at most 365d", "{text}");
+        }
+        let error = serde_json::from_str::<HumanDuration>("\"2y\"").unwrap_err().to_string();
+        assert!(error.contains("`2y`") || error.contains("\"2y\""), "{error}");
+        assert!(error.contains("expected a duration of at most 365d"), "{error}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use pillion_filters::units::HumanDuration;
 
 use super::error::ConfigError;
 use super::model::{AppAddress, Config, ListenAddress, Telemetry, Timeouts};
-use super::node::{Node, Position};
+use super::node::{Kind, Node, Position};
 
 /// Everything that does not make sense.
 pub(super) fn check(tree: &Node, config: Option<&Config>, known: &[&str]) -> Vec<ConfigError> {
@@ -27,6 +27,7 @@ pub(super) fn check(tree: &Node, config: Option<&Config>, known: &[&str]) -> Vec
     if let Some(config) = config {
         workers(&mut report, config);
         listeners(&mut report, config);
+        open_proxy(&mut report, config);
         admin(&mut report, config);
         telemetry(&mut report, &config.telemetry);
         durations(&mut report, config);
@@ -112,6 +113,24 @@ fn listeners(report: &mut Report<'_>, config: &Config) {
                 report.add(&["inbound", "app"], &message);
             }
         }
+    }
+}
+
+/// Outbound serves whoever connects: away from loopback, only who asks for that gets an open proxy.
+fn open_proxy(report: &mut Report<'_>, config: &Config) {
+    let Some(outbound) = &config.outbound else { return };
+    let tree = report.tree;
+    let allowed = tree.at(&["outbound", "allow_remote"]).map(|node| &node.kind);
+    // What is neither true nor false is told as such, and may have been meant as either.
+    let is_wrong = allowed.is_some_and(|kind| !matches!(kind, Kind::Bool(_) | Kind::Null));
+    let Some(node) = tree.at(&["outbound", "listen"]) else {
+        return;
+    };
+    if !outbound.listen.is_loopback() && !outbound.allow_remote && !is_wrong {
+        let listen = report.shown(&["outbound", "listen"], &outbound.listen);
+        let message = format!("outbound.listen: `{listen}` lets other machines use the sidecar as their proxy");
+        let help = "listen on `127.0.0.1`, or set `outbound.allow_remote: true` where only the app can connect";
+        report.tell(&node.pos, "outbound.listen".to_owned(), message, help);
     }
 }
 

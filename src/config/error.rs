@@ -1,12 +1,15 @@
 //! What is wrong with a configuration, where, and what to write instead.
 //!
 //! Whoever wrote the file sees these: at start, from `pillion check`, and from the admin API after a reload. None is worth
-//! trying again with the same files. A message never holds the value of an environment variable.
+//! trying again with the same files. A message never holds the value of an environment variable, nor the password of an
+//! address.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
+use super::mask;
 use super::node::Position;
 
 /// The text of every file that was read, by the name errors show.
@@ -23,6 +26,8 @@ pub struct ConfigError {
     pub message: String,
     /// What to write instead, if that can be told.
     pub help: Option<String>,
+    /// Whether something is not there, rather than there and wrong.
+    pub missing: bool,
 }
 
 impl ConfigError {
@@ -31,14 +36,15 @@ impl ConfigError {
         Self {
             position,
             path: String::new(),
-            message: message.into(),
+            message: mask::prose(&message.into()).into_owned(),
             help: None,
+            missing: false,
         }
     }
 
     /// The same with what to write instead.
     pub fn with_help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+        self.help = Some(mask::prose(&help.into()).into_owned());
         self
     }
 
@@ -119,12 +125,15 @@ impl ConfigErrors {
     }
 
     /// The line of a place, and what to put before the caret so that it stands under the column.
-    fn line(&self, position: &Position) -> Option<(&str, String)> {
+    fn line(&self, position: &Position) -> Option<(Cow<'_, str>, String)> {
         let text = self.sources.get(&position.file)?;
         let line = text.lines().nth(position.line.checked_sub(1)?)?;
-        let before = line.chars().take(position.column.saturating_sub(1));
-        let caret = before.map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-        Some((line, caret))
+        let before: String = line.chars().take(position.column.saturating_sub(1)).collect();
+        let caret = mask::prose(&before)
+            .chars()
+            .map(|c| if c == '\t' { '\t' } else { ' ' })
+            .collect();
+        Some((mask::prose(line), caret))
     }
 }
 

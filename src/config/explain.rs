@@ -1,13 +1,15 @@
 //! The effective configuration as YAML, each value with its origin.
 //!
-//! Defaults are written out, so the output says everything that holds. Secrets are `[redacted]`. What a filter's own settings
-//! mean only its plugin knows, so a value there that came from the environment is shown as it is written.
+//! Defaults are written out, so the output says everything that holds. Secrets are `[redacted]`, as is a user name or password
+//! in an address. What a filter's own settings mean only its plugin knows, so a value there that came from the environment is
+//! shown as it is written.
 
 use std::fmt::Write as _;
 
 use serde_json::Value;
 
 use super::loaded::Loaded;
+use super::mask;
 use super::node::{Kind, Node};
 use super::yaml;
 
@@ -66,7 +68,7 @@ impl<'v> Item<'v> {
                 let item = |(index, value): (usize, &'v Value)| Item::Typed(value, nodes.get(index));
                 Shape::List(elements.iter().enumerate().map(item).collect())
             }
-            Self::Typed(Value::String(text), _) => Shape::Leaf(yaml::text(text)),
+            Self::Typed(Value::String(text), _) => Shape::Leaf(yaml::text(&mask::value(text))),
             Self::Typed(other, _) => Shape::Leaf(other.to_string()),
             Self::Raw(node) => raw(node),
         }
@@ -81,7 +83,7 @@ impl<'v> Item<'v> {
             return "default".to_owned();
         };
         match &node.variables {
-            Some(variables) => format!("{}, from {:?}", node.pos, variables.written),
+            Some(variables) => format!("{}, from {:?}", node.pos, mask::value(&variables.written)),
             None => node.pos.to_string(),
         }
     }
@@ -89,7 +91,7 @@ impl<'v> Item<'v> {
 
 fn raw(node: &Node) -> Shape<'_> {
     if let Some(variables) = &node.variables {
-        return Shape::Leaf(yaml::text(&variables.written));
+        return Shape::Leaf(yaml::text(&mask::value(&variables.written)));
     }
     match &node.kind {
         Kind::Null => Shape::Leaf("null".to_owned()),
@@ -98,7 +100,7 @@ fn raw(node: &Node) -> Shape<'_> {
         Kind::Float(value) if value.is_finite() => Shape::Leaf(format!("{value:?}")),
         Kind::Float(value) if value.is_nan() => Shape::Leaf(".nan".to_owned()),
         Kind::Float(value) => Shape::Leaf(if *value > 0.0 { ".inf" } else { "-.inf" }.to_owned()),
-        Kind::Str(text) => Shape::Leaf(yaml::text(text)),
+        Kind::Str(text) => Shape::Leaf(yaml::text(&mask::value(text))),
         Kind::Seq(elements) => Shape::List(elements.iter().map(Item::Raw).collect()),
         Kind::Map(entries) => {
             let item = |(key, value)| (yaml::text(key), Item::Raw(value));

@@ -51,14 +51,29 @@ impl Loaded {
     pub fn chain(&self, direction: Direction, route: Option<usize>) -> Vec<ConfiguredFilter> {
         let names = self.config.chain.iter();
         let enabled = names.filter(|name| self.is_enabled(direction, route, name));
-        enabled
-            .map(|name| ConfiguredFilter {
-                name: name.clone(),
-                plugin: self.plugin(name).to_owned(),
-                path: self.path(direction, route, name),
-                settings: self.filter(direction, route, name),
-            })
+        enabled.map(|name| self.configured(direction, route, name)).collect()
+    }
+
+    /// The filters that have settings there but take no part, in no order that means something.
+    pub fn off(&self, direction: Direction, route: Option<usize>) -> Vec<ConfiguredFilter> {
+        let chain = &self.config.chain;
+        let names = chain
+            .iter()
+            .chain(self.config.filters.keys().filter(|name| !chain.contains(name)));
+        let off = names.filter(|name| !chain.contains(name) || !self.is_enabled(direction, route, name));
+        let configured = off.map(|name| self.configured(direction, route, name));
+        configured
+            .filter(|filter| !filter.settings.entries().is_empty())
             .collect()
+    }
+
+    fn configured(&self, direction: Direction, route: Option<usize>, name: &str) -> ConfiguredFilter {
+        ConfiguredFilter {
+            name: name.to_owned(),
+            plugin: self.plugin(name).to_owned(),
+            path: self.path(direction, route, name),
+            settings: self.filter(direction, route, name),
+        }
     }
 
     /// A filter's settings for a direction and a route, without the keys that every filter has. Empty if it has none.

@@ -30,6 +30,7 @@ pub use self::filters::FilterSettings;
 pub use self::forwarded::{Cidr, Forwarded, ForwardedStyle};
 pub use self::listeners::{ConnectionLimits, Inbound, Outbound, Pool};
 pub use self::routes::{HeaderMatch, HostPattern, Match, Method, Route, RouteDirection};
+pub(super) use self::secret::REDACTED;
 pub use self::secret::Secret;
 pub use self::telemetry::{Otlp, OtlpEndpoint, OtlpProtocol, Telemetry};
 pub use self::template::{PathTemplate, Segment};

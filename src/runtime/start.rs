@@ -20,6 +20,7 @@ use crate::snapshot::{self, Ground};
 use crate::telemetry::{
     self, ExportSettings, ExporterHandle, LineWriter, LineWriterHandle, Protocol, ProxyMetrics, TelemetryError,
 };
+use crate::upstream::OffLimits;
 
 /// How long a stop waits for the last spans to reach the collector.
 const LAST_EXPORT: Duration = Duration::from_secs(2);
@@ -100,6 +101,8 @@ pub fn start(loaded: Loaded, options: Options) -> Result<Running, StartError> {
 
     let shared = Arc::new(Shared {
         snapshot: Arc::new(ArcSwap::from_pointee(first)),
+        started: config.clone(),
+        off_limits: OffLimits::new(admin_address),
         loaded: ArcSwap::from_pointee(loaded),
         files: options.files,
         ground,
@@ -232,25 +235,4 @@ fn bind_one(what: &'static str, address: &ListenAddress) -> Result<TcpListener, 
         address: address.to_string(),
         error,
     })
-}
-
-/// Names the changes a reload does not make.
-pub(super) fn warn_of_what_needs_a_restart(old: &Config, new: &Config) {
-    let listens = |config: &Config| {
-        (
-            config.inbound.as_ref().map(|inbound| inbound.listen.clone()),
-            config.outbound.as_ref().map(|outbound| outbound.listen.clone()),
-        )
-    };
-    let changed = [
-        ("inbound.listen or outbound.listen", listens(old) != listens(new)),
-        ("workers", old.workers != new.workers),
-        ("admin", old.admin != new.admin),
-        ("telemetry", old.telemetry != new.telemetry),
-        ("log", old.log != new.log),
-        ("service", old.service != new.service),
-    ];
-    for (key, _) in changed.iter().filter(|(_, changed)| *changed) {
-        tracing::warn!(key, "changed, but takes effect only at the next start");
-    }
 }

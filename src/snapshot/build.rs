@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use pillion_filters::{
-    BuildError, Chain, Context, Direction, Link, Plan, Registry, Route, SharedState, Telemetry, Timeouts,
+    BuildError, Chain, Context, Direction, Filter, Link, Phases, Plan, Registry, Route, SharedState, Telemetry,
+    Timeouts,
 };
 
 use super::routes::{Conditions, RouteTable};
@@ -47,6 +48,9 @@ pub(crate) fn build(loaded: &Loaded, ground: &Ground) -> Result<Snapshot, Config
         Err(ConfigErrors::new(builder.errors, loaded.sources.clone()))
     }
 }
+
+/// A filter, and the name of its plugin.
+type Built = (&'static str, Arc<dyn Filter>);
 
 struct Builder<'a> {
     loaded: &'a Loaded,
@@ -117,6 +121,7 @@ impl Builder<'_> {
         });
         let filters = self.loaded.chain(direction, index);
         let links = filters.iter().filter_map(|filter| self.link(filter, &route)).collect();
+        self.off(direction, index, &route);
         CompiledRoute {
             route,
             chain: Chain::new(links),
@@ -125,47 +130,60 @@ impl Builder<'_> {
     }
 
     fn link(&mut self, filter: &ConfiguredFilter, route: &Arc<Route>) -> Option<Link> {
-        let Some(entry) = self.ground.registry.get(&filter.plugin) else {
-            let known = self.ground.registry.entries().iter().map(|entry| entry.name);
-            let error = ConfigError::new(
-                filter.settings.pos.clone(),
-                format!("unknown plugin `{}`", filter.plugin),
-            )
-            .with_help(suggest(&filter.plugin, known))
-            .with_path(&*filter.path);
-            self.report(vec![error]);
-            return None;
-        };
         let context = Context {
             filter: &filter.name,
             route,
             telemetry: &self.ground.telemetry,
             state: &self.ground.state,
         };
+        match self.filter(filter, &context) {
+            // One that takes part in nothing costs nothing.
+            Ok((_, built)) if built.phases() == Phases::NONE => None,
+            Ok((plugin, built)) => Some(Link { plugin, filter: built }),
+            Err(errors) => {
+                self.report(errors);
+                None
+            }
+        }
+    }
+
+    /// Tells the mistakes in the settings of filters that are off: they would come to light when one is turned on, by somebody
+    /// else at another time.
+    fn off(&mut self, direction: Direction, index: Option<usize>, route: &Arc<Route>) {
+        // What is built here for nothing leaves no metric and no state behind.
+        let (telemetry, state) = (Telemetry::default(), SharedState::default());
+        for filter in self.loaded.off(direction, index) {
+            let context = Context {
+                filter: &filter.name,
+                route,
+                telemetry: &telemetry,
+                state: &state,
+            };
+            if let Err(mut errors) = self.filter(&filter, &context) {
+                // What is still missing may come with `enabled: true`, from another layer.
+                errors.retain(|error| !error.missing);
+                self.report(errors);
+            }
+        }
+    }
+
+    fn filter(&self, filter: &ConfiguredFilter, context: &Context<'_>) -> Result<Built, Vec<ConfigError>> {
+        let error = |message: String| ConfigError::new(filter.settings.pos.clone(), message).with_path(&*filter.path);
+        let Some(entry) = self.ground.registry.get(&filter.plugin) else {
+            let known = self.ground.registry.entries().iter().map(|entry| entry.name);
+            let error = error(format!("unknown plugin `{}`", filter.plugin));
+            return Err(vec![error.with_help(suggest(&filter.plugin, known))]);
+        };
         let built = config::deserialize_erased(&filter.settings, &filter.path, &mut |deserializer| match entry
-            .build(deserializer, &context)
+            .build(deserializer, context)
         {
             Ok(built) => Ok(Ok(built)),
             Err(BuildError::Shape(error)) => Err(error),
             Err(BuildError::Meaning(message)) => Ok(Err(message)),
         });
-        match built {
-            // One that takes part in nothing costs nothing.
-            Ok(Ok(built)) if built.phases() == pillion_filters::Phases::NONE => None,
-            Ok(Ok(built)) => Some(Link {
-                plugin: entry.name,
-                filter: built,
-            }),
-            Ok(Err(message)) => {
-                let error = ConfigError::new(filter.settings.pos.clone(), format!("{}: {message}", filter.path))
-                    .with_path(&*filter.path);
-                self.report(vec![error]);
-                None
-            }
-            Err(errors) => {
-                self.report(errors);
-                None
-            }
+        match built? {
+            Ok(built) => Ok((entry.name, built)),
+            Err(message) => Err(vec![error(format!("{}: {message}", filter.path))]),
         }
     }
 
@@ -202,5 +220,70 @@ fn endpoint(app: &AppAddress) -> Endpoint {
             address: Address::Unix(path.clone()),
             protocol: Protocol::Http1,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pillion_filters::Plugin;
+    use schemars::JsonSchema;
+    use serde::Deserialize;
+
+    use super::*;
+
+    /// Cannot do without one of its keys.
+    struct Needy;
+
+    #[derive(Deserialize, JsonSchema)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only read, to see what is refused")]
+    struct Needs {
+        ttl: u32,
+        size: Option<u32>,
+    }
+
+    impl Filter for Needy {
+        fn phases(&self) -> Phases {
+            Phases::NONE
+        }
+    }
+
+    impl Plugin for Needy {
+        const NAME: &'static str = "needy";
+        type Config = Needs;
+
+        fn build(_: Needs, _: &Context<'_>) -> Result<Arc<dyn Filter>, BuildError> {
+            Ok(Arc::new(Self))
+        }
+    }
+
+    fn errors(settings: &str) -> String {
+        let text = format!(
+            "service: a\ninbound: {{ listen: '127.0.0.1:0', app: 'http://127.0.0.1:1' }}\nchain: [needy]\n\
+             filters: {{ needy: {{ {settings} }} }}\n"
+        );
+        let loaded = config::load_str("a.yaml", &text, &[Needy::NAME]).unwrap();
+        let ground = Ground {
+            registry: Registry::empty().with::<Needy>(),
+            telemetry: Telemetry::default(),
+            state: SharedState::default(),
+        };
+        build(&loaded, &ground)
+            .err()
+            .map(|errors| errors.to_string())
+            .unwrap_or_default()
+    }
+
+    #[test]
+    fn a_filter_that_is_off_may_be_unfinished_but_not_wrong() {
+        assert_eq!(errors("enabled: false"), "");
+        assert_eq!(errors("enabled: false, size: 3"), "");
+        assert!(errors("enabled: true, size: 3").contains("missing key `ttl`"));
+        for wrong in ["enabled: false, size: big", "enabled: false, ttl: 1, size: big"] {
+            let told = errors(wrong);
+            assert!(told.contains("filters.needy.size: expected a whole number"), "{told}");
+            assert!(!told.contains('\n'), "{told}");
+        }
+        assert!(errors("enabled: false, sise: 3").contains("did you mean `size`?"));
     }
 }

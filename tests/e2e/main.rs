@@ -21,6 +21,7 @@ mod life;
 mod otlp_export;
 mod outbound;
 mod pool;
+mod reload;
 mod support;
 mod telemetry;
 mod timeouts;

@@ -1,11 +1,13 @@
 //! Errors on their way out of serde, and their wording.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{Error, Expected, Unexpected};
 
 use super::At;
 use crate::config::error::{ConfigError, quoted, suggest};
+use crate::config::mask;
 use crate::config::node::{Kind, Node, Position};
 
 /// An error of serde's, with its place once it has one.
@@ -110,7 +112,10 @@ impl Fault {
                 } else {
                     format!(" in {path}")
                 };
-                error(&place.key, format!("missing key `{name}`{inside}"))
+                ConfigError {
+                    missing: true,
+                    ..error(&place.key, format!("missing key `{name}`{inside}"))
+                }
             }
             What::NotOneOf { found, allowed } => {
                 let help = suggest(found.trim_matches('`'), allowed.iter().copied());
@@ -265,6 +270,11 @@ fn in_words(expected: &str) -> String {
 }
 
 fn described(found: Unexpected<'_>) -> String {
+    // Before it is cut off: half a password could not be told for one.
+    let masked = match found {
+        Unexpected::Str(text) => mask::value(text),
+        _ => Cow::Borrowed(""),
+    };
     match found {
         Unexpected::Bool(value) => value.to_string(),
         Unexpected::Unsigned(value) => value.to_string(),
@@ -272,10 +282,10 @@ fn described(found: Unexpected<'_>) -> String {
         Unexpected::Float(value) => value.to_string(),
         Unexpected::Char(value) => format!("`{value}`"),
         Unexpected::Str("") => "empty text".to_owned(),
-        Unexpected::Str(text) if text.chars().count() > 60 => {
-            format!("`{}…`", text.chars().take(59).collect::<String>())
+        Unexpected::Str(_) if masked.chars().count() > 60 => {
+            format!("`{}…`", masked.chars().take(59).collect::<String>())
         }
-        Unexpected::Str(text) => format!("`{text}`"),
+        Unexpected::Str(_) => format!("`{masked}`"),
         Unexpected::Unit | Unexpected::Option => "nothing".to_owned(),
         Unexpected::Seq => "a list".to_owned(),
         Unexpected::Map | Unexpected::NewtypeStruct | Unexpected::StructVariant => "a mapping".to_owned(),

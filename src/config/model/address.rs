@@ -20,8 +20,8 @@ impl ListenAddress {
     /// Whether only this machine can reach it. A name other than `localhost` counts as reachable from elsewhere.
     pub fn is_loopback(&self) -> bool {
         match self.host.parse::<IpAddr>() {
-            Ok(ip) => ip.is_loopback(),
-            Err(_) => self.host == "localhost",
+            Ok(ip) => ip.to_canonical().is_loopback(),
+            Err(_) => self.host.eq_ignore_ascii_case("localhost"),
         }
     }
 
@@ -228,6 +228,26 @@ mod tests {
             "unix:app",
         ] {
             assert!(text.parse::<AppAddress>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn only_loopback_is_out_of_reach_from_elsewhere() {
+        for (text, loopback) in [
+            ("127.0.0.1:1", true),
+            ("127.8.9.1:1", true),
+            ("[::1]:1", true),
+            ("[::ffff:127.0.0.1]:1", true),
+            ("localhost:1", true),
+            ("LocalHost:1", true),
+            ("0.0.0.0:1", false),
+            ("[::]:1", false),
+            ("10.0.0.1:1", false),
+            ("[::ffff:10.0.0.1]:1", false),
+            ("localhost.example:1", false),
+            ("app:1", false),
+        ] {
+            assert_eq!(text.parse::<ListenAddress>().unwrap().is_loopback(), loopback, "{text}");
         }
     }
 

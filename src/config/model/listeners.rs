@@ -31,8 +31,13 @@ pub struct Inbound {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Outbound {
-    /// Where the app connects to send its requests, such as `127.0.0.1:15001`. Required.
+    /// Where the app connects to send its requests, such as `127.0.0.1:15001`. Required. Anything but loopback needs
+    /// `allow_remote`.
     pub listen: ListenAddress,
+    /// Whether other machines may connect. Whoever does can reach all that this machine reaches, for the sidecar asks
+    /// nobody who they are: so only where a firewall or a network of its own keeps strangers out. Default: `false`.
+    #[serde(default)]
+    pub allow_remote: bool,
     /// Limits for the app's connections.
     #[serde(default)]
     pub connections: ConnectionLimits,

@@ -8,6 +8,8 @@ use std::str::FromStr;
 use schemars::{Schema, json_schema};
 use serde::de::{Deserializer, Error, Visitor};
 
+use crate::config::mask;
+
 /// A type written as text. Its `FromStr` error completes a sentence that begins with the text: "`x` has no port".
 pub(super) trait Text: FromStr<Err = String> + fmt::Display {
     /// What is expected, for whoever wrote something that is no text.
@@ -62,7 +64,7 @@ pub(super) fn read<'de, T: Text, D: Deserializer<'de>>(deserializer: D) -> Resul
 
         fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
             text.parse()
-                .map_err(|reason| E::custom(format_args!("`{text}` {reason}")))
+                .map_err(|reason| E::custom(format_args!("`{}` {reason}", mask::value(text))))
         }
     }
     deserializer.deserialize_str(TextVisitor(PhantomData))

@@ -81,7 +81,7 @@ impl Timeouts {
 mod limit {
     use std::fmt;
 
-    use pillion_filters::units::HumanDuration;
+    use pillion_filters::units::{HumanDuration, UnitError};
     use schemars::{Schema, SchemaGenerator, json_schema};
     use serde::de::{Deserializer, Error, Unexpected, Visitor};
     use serde::ser::Serializer;
@@ -105,13 +105,13 @@ mod limit {
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-                match text {
-                    "none" => Ok(None),
-                    _ => match text.parse() {
-                        Ok(duration) => Ok(Some(duration)),
-                        Err(_) => Err(E::invalid_value(Unexpected::Str(text), &self)),
-                    },
+                if text == "none" {
+                    return Ok(None);
                 }
+                let read: Result<HumanDuration, UnitError> = text.parse();
+                let expected = |error: UnitError| format!("{}, or `none`", error.expected());
+                read.map(Some)
+                    .map_err(|error| E::invalid_value(Unexpected::Str(text), &expected(error).as_str()))
             }
         }
         deserializer.deserialize_any(DurationOrNone)

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use pillion::runtime::{self, Options, Running};
 use pillion_filters::Registry;
 
-use super::{App, PATIENCE, Peer};
+use super::{Answer, App, PATIENCE, Peer};
 
 /// What differs from the plainest sidecar.
 pub(crate) struct Setup {
@@ -202,7 +202,7 @@ pub(crate) struct Process {
     log: BufReader<std::process::ChildStderr>,
     /// What it has written to its log so far.
     pub(crate) said: String,
-    _config: ConfigFile,
+    config: ConfigFile,
 }
 
 /// A configuration on disk, for as long as it is needed.
@@ -216,6 +216,10 @@ impl ConfigFile {
         let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         std::fs::write(&path, yaml).unwrap();
         Self(path)
+    }
+
+    fn replace(&self, yaml: &str) {
+        std::fs::write(&self.0, yaml).unwrap();
     }
 }
 
@@ -242,7 +246,7 @@ impl Process {
             child,
             log,
             said: String::new(),
-            _config: config,
+            config,
         }
     }
 
@@ -257,6 +261,23 @@ impl Process {
         let line = self.said.lines().find(|line| line.contains("listening")).unwrap();
         let address = line.split_once(&format!("{what}=")).unwrap().1;
         address.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    /// Where the app sends its requests; after [`Self::inbound`].
+    pub(crate) fn outbound(&self) -> SocketAddr {
+        self.address("outbound")
+    }
+
+    /// Writes the configuration anew. What runs is told of it by a signal or [`Self::reload`].
+    pub(crate) fn configure(&self, yaml: &str) {
+        self.config.replace(yaml);
+    }
+
+    /// What the admin API answers to `POST /reload`; after [`Self::inbound`].
+    pub(crate) fn reload(&self) -> Answer {
+        let mut admin = Peer::connect(self.address("admin"));
+        admin.send("POST /reload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        admin.read_answer()
     }
 
     /// Waits until a metric has a value; after [`Self::inbound`].
