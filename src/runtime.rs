@@ -35,7 +35,6 @@ pub(crate) struct Shared {
     /// The configuration at the start: what listens where, and all else that a reload does not change.
     started: Config,
     /// Where nobody is sent to.
-    #[expect(dead_code, reason = "the engine's connector does not ask yet")]
     off_limits: OffLimits,
     files: Vec<PathBuf>,
     ground: Ground,

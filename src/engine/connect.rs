@@ -11,7 +11,7 @@ use super::pool::{Pool, PoolLimits};
 use crate::clock;
 use crate::listener::wire::{Wire, Writes};
 use crate::telemetry::ProxyMetrics;
-use crate::upstream::{Address, Endpoint};
+use crate::upstream::{Address, Endpoint, OffLimits};
 
 /// More addresses of one host are not tried.
 const MAX_ADDRESSES: usize = 8;
@@ -20,15 +20,17 @@ const MAX_ADDRESSES: usize = 8;
 pub(crate) struct Connector {
     pool: Pool,
     h2: H2Pool,
+    off_limits: OffLimits,
     metrics: Arc<ProxyMetrics>,
 }
 
 impl Connector {
     /// No connections yet.
-    pub(crate) fn new(metrics: Arc<ProxyMetrics>) -> Self {
+    pub(crate) fn new(off_limits: OffLimits, metrics: Arc<ProxyMetrics>) -> Self {
         Self {
             pool: Pool::default(),
             h2: H2Pool::default(),
+            off_limits,
             metrics,
         }
     }
@@ -48,12 +50,30 @@ impl Connector {
     /// A new connection.
     pub(super) async fn open(&self, endpoint: &Endpoint, timeout: Option<Duration>) -> Result<Box<Wire>, Failure> {
         // Connecting is rare: on the heap, it is no part of every exchange's memory.
-        let opened = in_time(timeout, Box::pin(connect(&endpoint.address, timeout))).await;
+        let opened = in_time(timeout, Box::pin(self.connect(&endpoint.address, timeout))).await;
         match &opened {
             Ok(_) => self.metrics.upstream_opened.inc(),
             Err(_) => self.metrics.upstream_connect_failures.inc(),
         }
         opened.map(Box::new)
+    }
+
+    async fn connect(&self, address: &Address, limit: Option<Duration>) -> Result<Wire, Failure> {
+        match address {
+            Address::Tcp(host, port) => {
+                let stream = connect_tcp(host, *port, limit).await?;
+                if self.off_limits.covers(&stream) {
+                    return Err(Failure::DestinationForbidden);
+                }
+                // Heads and small bodies must not wait for the peer's delayed acknowledgement.
+                let _ = stream.set_nodelay(true);
+                Ok(Wire::tcp(stream))
+            }
+            Address::Unix(path) => match UnixStream::connect(path).await {
+                Ok(stream) => Ok(Wire::unix(stream)),
+                Err(_) => Err(Failure::ConnectFailed),
+            },
+        }
     }
 
     /// A place on an HTTP/2 connection, shared or new, and whether it was shared. The time is for all of it: waiting for
@@ -119,19 +139,9 @@ async fn in_time<T>(
         .unwrap_or(Err(Failure::ConnectTimeout))
 }
 
-async fn connect(address: &Address, limit: Option<Duration>) -> Result<Wire, Failure> {
-    match address {
-        Address::Tcp(host, port) => connect_tcp(host, *port, limit).await,
-        Address::Unix(path) => match UnixStream::connect(path).await {
-            Ok(stream) => Ok(Wire::unix(stream)),
-            Err(_) => Err(Failure::ConnectFailed),
-        },
-    }
-}
-
 /// Tries the addresses of a host in the resolver's order. Each has its part of the time, so that one that does not answer
 /// leaves some to the next.
-async fn connect_tcp(host: &str, port: u16, limit: Option<Duration>) -> Result<Wire, Failure> {
+async fn connect_tcp(host: &str, port: u16, limit: Option<Duration>) -> Result<TcpStream, Failure> {
     let began = Instant::now();
     let addresses = tokio::net::lookup_host((host, port))
         .await
@@ -142,11 +152,7 @@ async fn connect_tcp(host: &str, port: u16, limit: Option<Duration>) -> Result<W
         let waiting = (addresses.len() - tried) as u32;
         let part = limit.map(|limit| limit.saturating_sub(began.elapsed()) / waiting);
         match clock::within(part, TcpStream::connect(address)).await {
-            Some(Ok(stream)) => {
-                // Heads and small bodies must not wait for the peer's delayed acknowledgement.
-                let _ = stream.set_nodelay(true);
-                return Ok(Wire::tcp(stream));
-            }
+            Some(Ok(stream)) => return Ok(stream),
             Some(Err(_)) => failure = Failure::ConnectFailed,
             None => failure = Failure::ConnectTimeout,
         }

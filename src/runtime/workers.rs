@@ -24,7 +24,7 @@ pub(super) fn spawn(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let worker = Arc::new(Worker {
         snapshot: shared.snapshot.clone(),
-        connector: Connector::new(shared.metrics.clone()),
+        connector: Connector::new(shared.off_limits, shared.metrics.clone()),
         metrics: shared.metrics.clone(),
         draining: shared.draining.subscribe(),
         open: shared.open.clone(),

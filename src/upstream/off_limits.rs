@@ -20,7 +20,6 @@ impl OffLimits {
     }
 
     /// Whether this connection leads there. One that is gone already leads nowhere, and counts as if it did.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the engine's connector does not ask yet"))]
     pub(crate) fn covers(self, stream: &TcpStream) -> bool {
         let Some(admin) = self.0 else { return false };
         let ends = || io::Result::Ok((stream.peer_addr()?, stream.local_addr()?));

@@ -347,3 +347,25 @@ fn a_tunnel_with_a_body_is_refused() {
     }
     assert!(remote.try_accept().is_none());
 }
+
+#[test]
+fn nobody_reaches_the_admin_api_through_the_sidecar() {
+    let sidecar = sidecar();
+    let admin = sidecar.admin();
+    for address in [
+        admin.to_string(),
+        format!("localhost:{}", admin.port()),
+        format!("0.0.0.0:{}", admin.port()),
+    ] {
+        for request in [
+            format!("GET http://{address}/config HTTP/1.1\r\nHost: {address}\r\n\r\n"),
+            format!("CONNECT {address} HTTP/1.1\r\nHost: {address}\r\n\r\n"),
+        ] {
+            let mut app = sidecar.connect_out();
+            app.send(&request);
+            let answer = app.read_answer();
+            assert_eq!(answer.status, 403, "{request}");
+            assert_eq!(answer.json()["error"], "destination_forbidden");
+        }
+    }
+}

@@ -135,7 +135,8 @@ impl Sidecar {
         Peer::connect(self.outbound())
     }
 
-    fn admin(&self) -> SocketAddr {
+    /// Where the admin API is.
+    pub(crate) fn admin(&self) -> SocketAddr {
         self.running().admin.unwrap()
     }
 
