@@ -58,6 +58,25 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// All there are.
+    pub const ALL: [Self; 15] = [
+        Self::NoEndpoint,
+        Self::DnsError,
+        Self::ConnectFailed,
+        Self::ConnectTimeout,
+        Self::DestinationForbidden,
+        Self::FirstByteTimeout,
+        Self::IdleTimeout,
+        Self::ExchangeTimeout,
+        Self::UpstreamClosed,
+        Self::ResponseIncomplete,
+        Self::MalformedResponse,
+        Self::RequestTimeout,
+        Self::MalformedRequest,
+        Self::Stopped,
+        Self::Internal,
+    ];
+
     /// The stable word for logs, metrics and error bodies.
     pub fn reason(self) -> &'static str {
         match self {
@@ -307,6 +326,17 @@ mod tests {
             "error": "first_byte_timeout", "status": 504, "message": "the upstream did not answer in time", "request_id": "abc",
         });
         assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn the_manual_has_them_all() {
+        let manual = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/errors.md")).unwrap();
+        for failure in Failure::ALL {
+            let refusal = Refusal::from(failure);
+            let (status, grpc) = (refusal.status.as_u16(), refusal.grpc_status());
+            let row = format!("| `{}` | {status} | {grpc} |", refusal.reason);
+            assert!(manual.contains(&row), "no row begins with {row}");
+        }
     }
 
     #[test]

@@ -19,12 +19,12 @@ pub(super) const FIRST_READ: usize = 4096;
 
 const TOO_LARGE: Refusal = Refusal::denied(
     StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-    "header_too_large",
+    "headers_too_large",
     "the request head is larger than 128 KiB",
 );
 const TOO_MANY: Refusal = Refusal::denied(
     StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-    "too_many_fields",
+    "too_many_headers",
     "the request has more than 256 header fields",
 );
 
@@ -155,6 +155,6 @@ mod tests {
     fn fields_are_counted() {
         let head = |fields: usize| format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(fields));
         assert_eq!(ends(&[head(256).as_bytes()]), Ok(true));
-        assert_eq!(ends(&[head(257).as_bytes()]), Err("too_many_fields"));
+        assert_eq!(ends(&[head(257).as_bytes()]), Err("too_many_headers"));
     }
 }

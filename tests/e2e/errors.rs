@@ -260,12 +260,12 @@ fn what_is_no_request_head_has_an_id_and_telemetry_like_any_error() {
         (
             format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: 1\r\n".repeat(300)),
             431,
-            "too_many_fields",
+            "too_many_headers",
         ),
         (
             format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(200_000)),
             431,
-            "header_too_large",
+            "headers_too_large",
         ),
     ] {
         let mut client = sidecar.connect();
