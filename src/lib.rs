@@ -20,6 +20,7 @@ mod listener;
 mod log;
 pub mod runtime;
 mod snapshot;
+mod strict;
 pub mod telemetry;
 mod upstream;
 

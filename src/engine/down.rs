@@ -384,6 +384,7 @@ impl H1Down {
                 self.asked.keep_alive = false;
                 self.keep = false;
                 Poll::Ready(match error.etype() {
+                    _ if self.outlet.is_malformed() => DownEvent::Malformed,
                     ErrorType::ConnectionClosed | ErrorType::ReadError => DownEvent::Gone,
                     _ => DownEvent::Malformed,
                 })

@@ -94,20 +94,6 @@ fn said_once(headers: &HeaderMap) -> Option<HeaderValue> {
     HeaderValue::from_bytes(first.trim_ascii()).ok()
 }
 
-/// Whether the body comes in a coding beside chunked, which alone is taken off it here.
-fn has_unknown_coding(headers: &HeaderMap) -> bool {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    let chunked = |coding: &HeaderValue| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
-    codings.next().is_some_and(|coding| !chunked(coding)) || codings.next().is_some()
-}
-
-/// RFC 9112, section 6.1.
-const UNKNOWN_CODING: Refusal = Refusal::denied(
-    StatusCode::NOT_IMPLEMENTED,
-    "unknown_transfer_coding",
-    "no transfer coding but chunked is known here",
-);
-
 /// A refusal that leaves no doubt about the framing of what follows only if the connection closes.
 fn bad(reason: &'static str, message: &'static str) -> Refusal {
     Refusal::denied(StatusCode::BAD_REQUEST, reason, message)
@@ -126,9 +112,6 @@ pub(super) fn receive(
         return Err(LOOP);
     }
     let authority = settle_authority(head, found.hosts, direction)?;
-    if found.hop_by_hop && has_unknown_coding(&head.headers) {
-        return Err(UNKNOWN_CODING);
-    }
     let taken = strip_hop_by_hop(head, &found);
     if let Some(length) = &found.length {
         insert(head, CONTENT_LENGTH, length.clone());

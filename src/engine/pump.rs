@@ -131,7 +131,7 @@ impl<'a> Pump<'a> {
                     if interim > MAX_INTERIM {
                         return Err(Stop::Failed(Failure::MalformedResponse));
                     }
-                    heads::receive_response(&mut head).map_err(Stop::Failed)?;
+                    heads::receive_response(&mut head);
                     self.down.interim(&head);
                 }
                 Event::Up(UpEvent::Failed(failure)) => return Err(Stop::Failed(failure)),

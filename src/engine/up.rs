@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream};
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, HeaderValue, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use pillion_filters::Failure;
 use pingora_core::protocols::http::v1::client::HttpSession;
 use pingora_error::ErrorType;
@@ -81,12 +81,13 @@ pub(super) struct H2Up {
 impl Up {
     /// Starts an attempt over an HTTP/1 connection.
     pub(super) async fn http1(
-        wire: Box<Wire>,
+        mut wire: Box<Wire>,
         head: &RequestHeader,
         hop: Hop<'_>,
         taken: Taken,
         has_body: bool,
     ) -> Result<Self, Failure> {
+        wire.expect_response(head.method != Method::HEAD);
         let outlet = wire.outlet();
         let (received_before, sent_before) = (outlet.received(), outlet.sent());
         let body = heads::request_body(head, has_body);

@@ -11,7 +11,7 @@
 use std::fmt;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
@@ -26,6 +26,8 @@ use pingora_core::protocols::{
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
+
+use crate::strict::{Chunks, Flaw, Kind, Scanner};
 
 /// At this much unsent the pump stops producing until the peer has read some.
 pub(crate) const HIGH_WATER: usize = 64 * 1024;
@@ -135,6 +137,8 @@ struct Shared {
     sent: AtomicU64,
     /// Bytes read from the socket.
     received: AtomicU64,
+    /// What was read is not valid HTTP.
+    malformed: AtomicBool,
 }
 
 impl Shared {
@@ -205,6 +209,11 @@ impl Outlet {
         self.0.sent.load(Ordering::Relaxed)
     }
 
+    /// Whether a read failed for what was read, and not for the connection.
+    pub(crate) fn is_malformed(&self) -> bool {
+        self.0.malformed.load(Ordering::Relaxed)
+    }
+
     /// Bytes read from the socket since the connection was opened.
     pub(crate) fn received(&self) -> u64 {
         self.0.received.load(Ordering::Relaxed)
@@ -218,6 +227,17 @@ pub(crate) struct Wire {
     writes: Writes,
     /// Bytes read ahead, e.g. while telling HTTP/2 from HTTP/1.
     prefix: Bytes,
+    gate: Gate,
+}
+
+/// Looks at what is read.
+enum Gate {
+    /// Nobody looks.
+    Open,
+    /// A response head is expected, of a response that may have a body or not.
+    Head(Scanner, bool),
+    /// A chunked body is expected.
+    Chunks(Chunks),
 }
 
 impl Wire {
@@ -242,9 +262,15 @@ impl Wire {
         let (sent, received) = (AtomicU64::new(0), AtomicU64::new(0));
         Self {
             read,
-            shared: Arc::new(Shared { out, sent, received }),
+            shared: Arc::new(Shared {
+                out,
+                sent,
+                received,
+                malformed: AtomicBool::new(false),
+            }),
             writes: Writes::Deferred,
             prefix: Bytes::new(),
+            gate: Gate::Open,
         }
     }
 
@@ -261,6 +287,43 @@ impl Wire {
     /// Puts bytes in front of what the socket gives.
     pub(crate) fn set_prefix(&mut self, prefix: Bytes) {
         self.prefix = prefix;
+    }
+
+    /// What is read next is the head of a response, after interim ones perhaps, and then its body. A flaw in how they are
+    /// written is an error of the read.
+    pub(crate) fn expect_response(&mut self, may_have_body: bool) {
+        self.gate = Gate::Head(Scanner::new(Kind::Response), may_have_body);
+    }
+
+    /// What is read next is the rest of a chunked body.
+    pub(crate) fn expect_chunks(&mut self, chunks: Chunks) {
+        self.gate = Gate::Chunks(chunks);
+    }
+
+    /// Lets what was read pass, if it may.
+    fn pass(&mut self, mut bytes: &[u8]) -> Result<(), Flaw> {
+        loop {
+            match &mut self.gate {
+                Gate::Open => return Ok(()),
+                Gate::Head(scanner, may_have_body) => {
+                    let Some(end) = scanner.feed(bytes)? else { return Ok(()) };
+                    bytes = bytes.get(end..).unwrap_or_default();
+                    self.gate = if scanner.is_interim() {
+                        Gate::Head(Scanner::new(Kind::Response), *may_have_body)
+                    } else if *may_have_body && scanner.is_chunked() {
+                        Gate::Chunks(Chunks::new())
+                    } else {
+                        Gate::Open
+                    };
+                }
+                Gate::Chunks(chunks) => {
+                    if chunks.feed(bytes)?.is_some() {
+                        self.gate = Gate::Open;
+                    }
+                    return Ok(());
+                }
+            }
+        }
     }
 
     /// Waits for bytes and gives those that are there; none when the peer has closed. While it waits it holds no buffer,
@@ -332,9 +395,13 @@ impl AsyncRead for Wire {
             ReadHalf::Tcp(half) => Pin::new(half).poll_read(cx, buf),
             ReadHalf::Unix(half) => Pin::new(half).poll_read(cx, buf),
         })?;
-        let n = buf.filled().len() - before;
-        me.shared.received.fetch_add(n as u64, Ordering::Relaxed);
-        Poll::Ready(Ok(()))
+        let read = buf.filled().get(before..).unwrap_or_default();
+        me.shared.received.fetch_add(read.len() as u64, Ordering::Relaxed);
+        Poll::Ready(me.pass(read).map_err(|flaw| {
+            tracing::debug!(?flaw, "malformed message");
+            me.shared.malformed.store(true, Ordering::Relaxed);
+            io::ErrorKind::InvalidData.into()
+        }))
     }
 }
 

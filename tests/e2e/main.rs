@@ -22,6 +22,7 @@ mod otlp_export;
 mod outbound;
 mod pool;
 mod reload;
+mod smuggling;
 mod support;
 mod telemetry;
 mod timeouts;

@@ -207,9 +207,7 @@ impl Run<'_> {
     ) -> Tried {
         self.story.exchange.timing.first_byte = Some(heard);
         let via = heads::via(head.version);
-        if let Err(failure) = heads::receive_response(&mut head) {
-            return Tried::Stopped(Stop::Failed(failure));
-        }
+        heads::receive_response(&mut head);
         if !request_sent
             && self.story.counts.request_bytes == 0
             && self.story.exchange.request.headers.contains_key(EXPECT)

@@ -2,13 +2,12 @@
 
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderName, HeaderValue, StatusCode};
-use pillion_filters::Failure;
 use pingora_http::ResponseHeader;
 
-use super::{KEEP_ALIVE, PROXY_CONNECTION, has_unknown_coding, said_once};
+use super::{KEEP_ALIVE, PROXY_CONNECTION, said_once};
 
 /// Makes a received response head fit to be forwarded.
-pub(in crate::engine) fn receive_response(head: &mut ResponseHeader) -> Result<(), Failure> {
+pub(in crate::engine) fn receive_response(head: &mut ResponseHeader) {
     let mut length = None;
     let (mut connection, mut others) = (false, false);
     for name in head.headers.keys() {
@@ -26,9 +25,6 @@ pub(in crate::engine) fn receive_response(head: &mut ResponseHeader) -> Result<(
         strip_connection(head);
     }
     if others {
-        if has_unknown_coding(&head.headers) {
-            return Err(Failure::MalformedResponse);
-        }
         for name in [KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING] {
             head.remove_header(&name);
         }
@@ -39,7 +35,6 @@ pub(in crate::engine) fn receive_response(head: &mut ResponseHeader) -> Result<(
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         let _ = head.insert_header(CONNECTION, HeaderValue::from_static("upgrade"));
     }
-    Ok(())
 }
 
 /// Takes `Connection` off a response, and what it nominates.
@@ -77,7 +72,7 @@ mod tests {
         ] {
             head.append_header(name, value).unwrap();
         }
-        receive_response(&mut head).unwrap();
+        receive_response(&mut head);
         assert!(head.headers.is_empty(), "{:?}", head.headers);
     }
 }
