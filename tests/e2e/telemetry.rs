@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use fake_opentelemetry_collector::FakeCollectorServer;
 
 use crate::support::collector::{Collector, Span};
-use crate::support::{App, GET, H2Client, OK, PATIENCE, Peer, Process, Setup, Sidecar, collect, fields, wait};
+use crate::support::{App, GET, H2Client, OK, PATIENCE, Peer, Process, Setup, Sidecar, collect, fields, nobody, wait};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";
@@ -323,8 +323,7 @@ fn each_of_two_attempts_has_a_span() {
 #[test]
 fn an_app_that_is_not_there_is_an_error_the_client_can_name() {
     let collector = Collector::start();
-    // A port of the system's that nobody serves; one that was free a moment ago may be another test's by now.
-    let sidecar = Setup::before("http://127.0.0.1:1")
+    let sidecar = Setup::before(format!("http://{}", nobody()))
         .filters("tracing: { response_header: x-trace-id }")
         .with(&collector.telemetry())
         .start();
@@ -474,9 +473,11 @@ fn a_malformed_context_starts_a_new_trace() {
 #[test]
 fn a_collector_that_is_down_costs_spans_and_no_requests() {
     let app = App::listen();
-    let sidecar = Sidecar::setup(&app)
-        .with("telemetry: { otlp: { endpoint: 'http://127.0.0.1:1', interval: 10ms } }")
-        .start();
+    let otlp = format!(
+        "telemetry: {{ otlp: {{ endpoint: 'http://{}', interval: 10ms }} }}",
+        nobody()
+    );
+    let sidecar = Sidecar::setup(&app).with(&otlp).start();
     for _ in 0..3 {
         let (_, head) = exchange(&sidecar, &app, GET, &answer(200));
         assert!(head.starts_with("HTTP/1.1 200"), "{head}");
