@@ -59,7 +59,7 @@ pub struct ProxyMetrics {
     pub keepalive_race_retried: IntCounter,
     /// Those that could not be sent again.
     pub keepalive_race_failed: IntCounter,
-    /// Tunnels and switched connections open now.
+    /// Tunnels open now.
     pub tunnels_open: IntGauge,
     /// How long they were open, in seconds.
     pub tunnel_duration: Histogram,

@@ -588,3 +588,32 @@ fn connections_are_gauged_and_counted() {
     sidecar.await_metric("pillion_connections_accepted_total{direction=\"inbound\"}", 2.0);
     sidecar.await_metric("pillion_connections_accepted_total{direction=\"outbound\"}", 1.0);
 }
+
+/// `docs/metrics.md` and the filters' pages name every family there is, and no other.
+#[test]
+fn every_metric_has_its_line_in_the_manual() {
+    let app = App::listen();
+    let collector = Collector::start();
+    let sidecar = exporting(&collector, &app).filters("limits: { body: 3 }").start();
+    exchange(&sidecar, &app, GET, &answer(200));
+    let mut client = sidecar.connect();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nfour");
+    assert_eq!(client.read_answer().status, 413);
+    let exposition = sidecar.exposition();
+    let families: Vec<&str> = exposition
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+        .collect();
+    let page = |name: &str| std::fs::read_to_string(format!("docs/{name}.md")).unwrap();
+    let own = page("metrics");
+    let pages = [&*own, &page("filters/metrics"), &page("filters/limits")].concat();
+    for family in &families {
+        // The page shows those of the other direction by one of them.
+        let family = family.replace("http_client_", "http_server_");
+        assert!(pages.contains(&format!("`{family}")), "{family} is in no page");
+    }
+    for line in own.lines().filter(|line| line.starts_with("| `")) {
+        let name = line.split('`').nth(1).unwrap();
+        assert!(families.contains(&name), "there is no {name} in\n{exposition}");
+    }
+}

@@ -154,6 +154,11 @@ impl Sidecar {
         self.running().admin.unwrap()
     }
 
+    /// All its metrics, as a scraper gets them.
+    pub(crate) fn exposition(&self) -> String {
+        metrics(self.admin())
+    }
+
     /// The sum of a metric over its labels.
     pub(crate) fn metric(&self, name: &str) -> f64 {
         sum(&metrics(self.admin()), name).unwrap_or_else(|| panic!("no {name}"))
