@@ -87,7 +87,7 @@ fn configuration(arguments: &Arguments, app: SocketAddr) -> String {
 
 fn what_to_try(inbound: SocketAddr, outbound: SocketAddr, admin: SocketAddr, app: SocketAddr) -> String {
     format!(
-        "\nThe demo runs: app {app}, sidecar {inbound}, admin http://{admin}/\n\n\
+        "\nThe demo runs: app {app}, sidecar {inbound}, admin API {admin}\n\n\
          Try, in another terminal:\n\
          \x20 curl -i  http://{inbound}/fast                          # the app echoes the traceparent it got\n\
          \x20 curl -i --http2-prior-knowledge http://{inbound}/fast   # the same port speaks HTTP/2\n\

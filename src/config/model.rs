@@ -75,7 +75,7 @@ pub struct Config {
     /// What the app is told of the client, and whom it is believed from.
     #[serde(default)]
     pub forwarded: Forwarded,
-    /// The admin API and its page.
+    /// The admin API.
     #[serde(default)]
     pub admin: Admin,
     /// Traces and metrics.

@@ -20,6 +20,7 @@ pub(super) fn is_token(text: &[u8]) -> bool {
 }
 
 /// Whether it holds no control character but tabs. A CR or LF is one.
+#[allow(clippy::needless_bitwise_bool, reason = "see below")]
 pub(super) fn is_text(text: &[u8]) -> bool {
     // Without a branch, so that the compiler makes it many bytes at a time.
     !text.iter().fold(false, |bad, &byte| {

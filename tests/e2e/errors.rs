@@ -2,11 +2,11 @@
 
 use http::Request;
 
-use crate::support::{App, GET, H2Client, OK, Setup, Sidecar, collect, wait};
+use crate::support::{App, GET, H2Client, OK, Setup, Sidecar, collect, nobody, wait};
 
 /// A sidecar whose app is not there.
 fn before_nobody() -> Setup {
-    Setup::before(format!("http://{}", App::listen().address()))
+    Setup::before(format!("http://{}", nobody()))
 }
 
 #[test]

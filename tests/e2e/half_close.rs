@@ -1,6 +1,6 @@
 //! A client that closes its sending side after the request.
 
-use crate::support::{App, GET, OK, Sidecar};
+use crate::support::{App, GET, OK, PATIENCE, Sidecar};
 
 #[test]
 fn it_counts_as_gone_by_default() {
@@ -71,10 +71,7 @@ fn a_client_that_dies_is_noticed_even_then() {
     client.reset();
     let began = std::time::Instant::now();
     while origin.try_send("2\r\nab\r\n").is_ok() {
-        assert!(
-            began.elapsed() < std::time::Duration::from_secs(3),
-            "it goes on for nobody"
-        );
+        assert!(began.elapsed() < PATIENCE, "it goes on for nobody");
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
 }

@@ -2,17 +2,18 @@
 
 use std::time::Duration;
 
-use crate::support::{App, GET, H2Client, OK, Peer, Process, Setup, Sidecar, collect, wait};
+use crate::support::{App, GET, H2Client, OK, PATIENCE, Peer, Process, Setup, Sidecar, collect, wait};
 
-fn process(app: &App) -> Process {
-    Process::run(&Sidecar::setup(app).yaml())
+/// A sidecar that waits longer for what is in flight than a test does.
+fn patient(app: &App) -> Setup {
+    Sidecar::setup(app).grace("1m")
 }
 
 #[test]
 fn a_signal_lets_what_is_in_flight_finish() {
     for signal in ["TERM", "INT"] {
         let app = App::listen();
-        let mut sidecar = process(&app);
+        let mut sidecar = Process::run(&patient(&app).yaml());
         let mut client = Peer::connect(sidecar.inbound());
         client.send(GET);
         let mut origin = app.accept();
@@ -30,11 +31,7 @@ fn a_signal_lets_what_is_in_flight_finish() {
 #[test]
 fn what_does_not_finish_in_the_grace_period_is_cut() {
     let app = App::listen();
-    let mut sidecar = Process::run(
-        &Sidecar::setup(&app)
-            .yaml()
-            .replace("grace_period: 2s", "grace_period: 200ms"),
-    );
+    let mut sidecar = Process::run(&Sidecar::setup(&app).grace("200ms").yaml());
     let mut client = Peer::connect(sidecar.inbound());
     client.send(GET);
     let mut origin = app.accept();
@@ -48,14 +45,14 @@ fn what_does_not_finish_in_the_grace_period_is_cut() {
 #[test]
 fn connections_between_requests_hold_no_stop_up() {
     let app = App::listen();
-    let sidecar = Sidecar::setup(&app).with("log: { level: error }").start();
+    let sidecar = patient(&app).start();
     let mut client = sidecar.connect();
     client.send(GET);
     let mut origin = app.accept();
     origin.read_head();
     origin.send(OK);
     client.read_answer();
-    assert!(sidecar.stop() < Duration::from_secs(1));
+    assert!(sidecar.stop() < PATIENCE);
     client.expect_closed();
     origin.expect_closed();
 }
@@ -63,30 +60,30 @@ fn connections_between_requests_hold_no_stop_up() {
 #[test]
 fn connections_without_a_byte_hold_no_stop_up() {
     let app = App::listen();
-    let sidecar = Sidecar::before(&app);
+    let sidecar = patient(&app).start();
     let mut client = sidecar.connect();
     sidecar.await_metric("pillion_connections_open", 1.0);
-    assert!(sidecar.stop() < Duration::from_secs(1));
+    assert!(sidecar.stop() < PATIENCE);
     client.expect_closed();
 }
 
 #[test]
 fn http_2_connections_without_a_stream_hold_no_stop_up() {
     let app = App::listen();
-    let sidecar = Sidecar::before(&app);
+    let sidecar = patient(&app).start();
     let mut client = H2Client::connect(sidecar.inbound());
     let response = client.get("/");
     let mut origin = app.accept();
     origin.read_head();
     origin.send(OK);
     wait(collect(response)).unwrap();
-    assert!(sidecar.stop() < Duration::from_secs(1));
+    assert!(sidecar.stop() < PATIENCE);
 }
 
 #[test]
 fn an_http_2_stream_in_flight_finishes() {
     let app = App::listen();
-    let sidecar = Sidecar::before(&app);
+    let sidecar = patient(&app).start();
     let mut client = H2Client::connect(sidecar.inbound());
     let response = client.get("/");
     let mut origin = app.accept();
@@ -100,14 +97,14 @@ fn an_http_2_stream_in_flight_finishes() {
         }
         origin.send(OK);
         assert_eq!(wait(collect(response)).unwrap().body, b"ok");
-        assert!(stopping.join().unwrap() < Duration::from_millis(900));
+        assert!(stopping.join().unwrap() < PATIENCE);
     });
 }
 
 #[test]
 fn an_answer_given_while_stopping_says_that_the_connection_ends() {
     let app = App::listen();
-    let sidecar = Sidecar::before(&app);
+    let sidecar = patient(&app).start();
     let mut client = sidecar.connect();
     client.send(GET);
     let mut origin = app.accept();

@@ -13,8 +13,9 @@ use pillion_filters::{
 use tokio::net::TcpListener;
 
 use crate::support::collector::{decoded, receiver, spans};
+use crate::support::{PATIENCE, nobody};
 
-const ENOUGH: Duration = Duration::from_secs(10);
+const ENOUGH: Duration = PATIENCE;
 const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 fn settings(endpoint: &str, protocol: Protocol) -> ExportSettings {
@@ -212,13 +213,12 @@ async fn a_batch_the_collector_had_no_time_for_is_tried_once_more() {
 
 #[tokio::test]
 async fn a_dead_collector_costs_spans_not_requests() {
-    // A port of the system's that nobody serves; one that was free a moment ago may be another test's by now.
-    let endpoint = "http://127.0.0.1:1";
+    let endpoint = format!("http://{}", nobody());
     for protocol in [Protocol::Http, Protocol::Grpc] {
         let sidecar = Sidecar::start(ExportSettings {
             queue_size: 50,
             batch_size: 10,
-            ..settings(endpoint, protocol)
+            ..settings(&endpoint, protocol)
         });
         let began = Instant::now();
         for _ in 0..500 {

@@ -1,6 +1,6 @@
 //! The sidecar as the app's forward proxy.
 
-use crate::support::{App, GET, H2Client, OK, Peer, Sidecar, collect, fields, pattern, wait};
+use crate::support::{App, GET, H2Client, OK, Peer, Sidecar, collect, fields, nobody, pattern, wait};
 
 /// A sidecar whose inbound side is of no matter.
 fn sidecar() -> Sidecar {
@@ -105,7 +105,7 @@ fn each_host_has_connections_of_its_own() {
 fn a_host_that_is_not_there_is_a_502() {
     let sidecar = sidecar();
     let mut app = sidecar.connect_out();
-    let gone = App::listen().address();
+    let gone = nobody();
     app.send(format!("GET / HTTP/1.1\r\nHost: {gone}\r\n\r\n"));
     assert_eq!(app.read_answer().json()["error"], "connect_failed");
     app.send("GET / HTTP/1.1\r\nHost: nowhere.invalid\r\n\r\n");
@@ -251,7 +251,7 @@ fn a_tunnel_to_nobody_is_a_502_and_the_next_may_work() {
     let remote = App::listen();
     let sidecar = sidecar();
     let mut app = sidecar.connect_out();
-    let gone = App::listen().address();
+    let gone = nobody();
     app.send(format!("CONNECT {gone} HTTP/1.1\r\nHost: {gone}\r\n\r\n"));
     let answer = app.read_answer();
     assert_eq!(

@@ -8,11 +8,12 @@ mod sidecar;
 use std::time::Duration;
 
 pub(crate) use http2::{H2App, H2Client, collect, read_body, send_body, wait};
-pub(crate) use peer::{Answer, App, Peer, fields};
+pub(crate) use peer::{Answer, App, Peer, fields, nobody};
 pub(crate) use sidecar::{Process, Setup, Sidecar};
 
-/// How long anything may take that should happen at once.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+/// How long anything may take that should happen at once. Long, since nothing that goes well waits for it and a machine may
+/// have other things to do.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A request head without a body, as a client of a test sends it.
 pub(crate) const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use fake_opentelemetry_collector::FakeCollectorServer;
 
 use crate::support::collector::{Collector, Span};
-use crate::support::{App, GET, H2Client, OK, PATIENCE, Peer, Process, Setup, Sidecar, collect, fields, wait};
+use crate::support::{App, GET, H2Client, OK, PATIENCE, Peer, Process, Setup, Sidecar, collect, fields, nobody, wait};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";
@@ -323,8 +323,7 @@ fn each_of_two_attempts_has_a_span() {
 #[test]
 fn an_app_that_is_not_there_is_an_error_the_client_can_name() {
     let collector = Collector::start();
-    // A port of the system's that nobody serves; one that was free a moment ago may be another test's by now.
-    let sidecar = Setup::before("http://127.0.0.1:1")
+    let sidecar = Setup::before(format!("http://{}", nobody()))
         .filters("tracing: { response_header: x-trace-id }")
         .with(&collector.telemetry())
         .start();
@@ -474,9 +473,11 @@ fn a_malformed_context_starts_a_new_trace() {
 #[test]
 fn a_collector_that_is_down_costs_spans_and_no_requests() {
     let app = App::listen();
-    let sidecar = Sidecar::setup(&app)
-        .with("telemetry: { otlp: { endpoint: 'http://127.0.0.1:1', interval: 10ms } }")
-        .start();
+    let otlp = format!(
+        "telemetry: {{ otlp: {{ endpoint: 'http://{}', interval: 10ms }} }}",
+        nobody()
+    );
+    let sidecar = Sidecar::setup(&app).with(&otlp).start();
     for _ in 0..3 {
         let (_, head) = exchange(&sidecar, &app, GET, &answer(200));
         assert!(head.starts_with("HTTP/1.1 200"), "{head}");
@@ -586,4 +587,33 @@ fn connections_are_gauged_and_counted() {
     sidecar.await_metric("pillion_connections_open{direction=\"outbound\"}", 1.0);
     sidecar.await_metric("pillion_connections_accepted_total{direction=\"inbound\"}", 2.0);
     sidecar.await_metric("pillion_connections_accepted_total{direction=\"outbound\"}", 1.0);
+}
+
+/// `docs/metrics.md` and the filters' pages name every family there is, and no other.
+#[test]
+fn every_metric_has_its_line_in_the_manual() {
+    let app = App::listen();
+    let collector = Collector::start();
+    let sidecar = exporting(&collector, &app).filters("limits: { body: 3 }").start();
+    exchange(&sidecar, &app, GET, &answer(200));
+    let mut client = sidecar.connect();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nfour");
+    assert_eq!(client.read_answer().status, 413);
+    let exposition = sidecar.exposition();
+    let families: Vec<&str> = exposition
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+        .collect();
+    let page = |name: &str| std::fs::read_to_string(format!("docs/{name}.md")).unwrap();
+    let own = page("metrics");
+    let pages = [&*own, &page("filters/metrics"), &page("filters/limits")].concat();
+    for family in &families {
+        // The page shows those of the other direction by one of them.
+        let family = family.replace("http_client_", "http_server_");
+        assert!(pages.contains(&format!("`{family}")), "{family} is in no page");
+    }
+    for line in own.lines().filter(|line| line.starts_with("| `")) {
+        let name = line.split('`').nth(1).unwrap();
+        assert!(families.contains(&name), "there is no {name} in\n{exposition}");
+    }
 }

@@ -163,10 +163,10 @@ fn an_app_that_is_gone_closes_the_clients_side() {
 fn a_switched_connection_has_no_timeouts_of_exchanges() {
     let app = App::listen();
     let sidecar = Sidecar::setup(&app)
-        .with("timeouts: { first_byte: 100ms, idle: 100ms, exchange: 200ms }")
+        .with("timeouts: { first_byte: 1s, idle: 1s, exchange: 1s }")
         .start();
     let (mut client, mut origin) = switched(&sidecar, &app);
-    assert!(client.is_silent_for(std::time::Duration::from_millis(400)));
+    assert!(client.is_silent_for(std::time::Duration::from_millis(1200)));
     client.send("still there");
     assert_eq!(origin.read_exactly(11), b"still there");
 }

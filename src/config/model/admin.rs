@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::address::ListenAddress;
 use super::secret::Secret;
 
-/// The admin API and its page.
+/// The admin API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Admin {

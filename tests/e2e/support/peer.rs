@@ -2,9 +2,10 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::PATIENCE;
 
@@ -21,7 +22,7 @@ impl Peer {
 
     /// Connects with a receive buffer as small as the system has.
     pub(crate) fn connect_narrow(address: SocketAddr) -> Self {
-        let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None).unwrap();
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
         socket.connect(&address.into()).unwrap();
         Self::new(socket.into())
@@ -278,6 +279,21 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// A socket on a port of the system's choice, which nobody else is given meanwhile.
+fn bound() -> Socket {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket
+}
+
+/// An address where nobody listens, and nobody will: each connection to it is refused.
+pub(crate) fn nobody() -> SocketAddr {
+    // Kept for as long as the process runs. A port that only was free a moment ago may be another test's by now.
+    static NOBODY: OnceLock<Socket> = OnceLock::new();
+    let address = NOBODY.get_or_init(bound).local_addr().unwrap();
+    address.as_socket().unwrap()
+}
+
 /// The app's listening socket. The test accepts each of the sidecar's connections itself.
 pub(crate) struct App {
     listener: TcpListener,
@@ -285,9 +301,14 @@ pub(crate) struct App {
 
 impl App {
     pub(crate) fn listen() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
-        Self { listener }
+        let socket = bound();
+        // The standard library's 128 are fewer than a test may open at once, and a connection that finds no place there is
+        // tried again only a second later.
+        socket.listen(4096).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        Self {
+            listener: socket.into(),
+        }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

@@ -11,10 +11,12 @@ use pillion_filters::Registry;
 
 use super::{Answer, App, PATIENCE, Peer};
 
-/// What differs from the plainest sidecar.
+/// What differs from the plainest sidecar. What that does of itself after some time comes later than any test waits, so that
+/// none takes it for what it waits for.
 pub(crate) struct Setup {
     app: String,
     connections: String,
+    grace: &'static str,
     filters: String,
     rest: String,
     registry: Registry,
@@ -24,7 +26,8 @@ impl Setup {
     pub(crate) fn before(app: impl Into<String>) -> Self {
         Self {
             app: app.into(),
-            connections: "{}".to_owned(),
+            connections: "{ header_timeout: 1m }".to_owned(),
+            grace: "2s",
             filters: "access_log: { enabled: false }".to_owned(),
             rest: String::new(),
             registry: Registry::builtin(),
@@ -43,6 +46,12 @@ impl Setup {
         if !settings.contains("access_log:") {
             self.filters.push_str(", access_log: { enabled: false }");
         }
+        self
+    }
+
+    /// How long a stop waits for what is in flight.
+    pub(crate) fn grace(mut self, period: &'static str) -> Self {
+        self.grace = period;
         self
     }
 
@@ -67,19 +76,25 @@ impl Setup {
         let Self {
             app,
             connections,
+            grace,
             filters,
             rest,
             ..
         } = self;
+        let pool = if rest.contains("pool:") {
+            ""
+        } else {
+            "pool: { idle_timeout: 1m }\n"
+        };
         format!(
             "service: e2e\n\
              workers: 1\n\
              inbound: {{ listen: '127.0.0.1:0', app: '{app}', connections: {connections} }}\n\
              outbound: {{ listen: '127.0.0.1:0', connections: {connections} }}\n\
              admin: {{ listen: '127.0.0.1:0' }}\n\
-             shutdown: {{ grace_period: 2s }}\n\
+             shutdown: {{ grace_period: {grace} }}\n\
              filters: {{ {filters} }}\n\
-             {rest}"
+             {pool}{rest}"
         )
     }
 
@@ -138,6 +153,11 @@ impl Sidecar {
     /// Where the admin API is.
     pub(crate) fn admin(&self) -> SocketAddr {
         self.running().admin.unwrap()
+    }
+
+    /// All its metrics, as a scraper gets them.
+    pub(crate) fn exposition(&self) -> String {
+        metrics(self.admin())
     }
 
     /// The sum of a metric over its labels.

@@ -1,0 +1,2 @@
+// A folder that holds all the server needs, for a small image.
+export default { output: "standalone" };
