@@ -43,8 +43,10 @@ pub(crate) struct Scanner {
     kind: Kind,
     /// The beginning of a line whose end has not come yet.
     partial: Vec<u8>,
-    /// Bytes seen, those of `partial` included.
+    /// Bytes seen.
     bytes: usize,
+    returns: usize,
+    feeds: usize,
     lines: usize,
     /// What the start line says.
     start: start::Start,
@@ -58,6 +60,8 @@ impl Scanner {
             kind,
             partial: Vec::new(),
             bytes: 0,
+            returns: 0,
+            feeds: 0,
             lines: 0,
             start: start::Start::default(),
             framing: Framing::default(),
@@ -66,11 +70,20 @@ impl Scanner {
 
     /// Looks at what came next. Where the head ends in it, the number of bytes that belong to the head.
     pub(crate) fn feed(&mut self, bytes: &[u8]) -> Result<Option<usize>, Flaw> {
-        let mut from = 0;
+        let begins = self.lines == 0 && self.partial.is_empty();
+        // Who speaks TLS, or anything else, is told so rather than waited for.
+        if begins
+            && bytes
+                .first()
+                .is_some_and(|first| !first.is_ascii_graphic() && *first != b'\r')
+        {
+            return Err(Flaw::Malformed("no start line"));
+        }
+        let (mut from, mut ended) = (0, false);
         for at in memchr::memchr_iter(b'\n', bytes) {
             let line = bytes.get(from..at).unwrap_or_default();
             from = at + 1;
-            let ended = if self.partial.is_empty() {
+            ended = if self.partial.is_empty() {
                 self.line(line)?
             } else {
                 let mut whole = std::mem::take(&mut self.partial);
@@ -78,28 +91,27 @@ impl Scanner {
                 self.line(&whole)?
             };
             if ended {
-                return self.end().map(|()| Some(from));
-            }
-            self.bytes += line.len() + 1;
-            if self.bytes > MAX_BYTES {
-                return Err(Flaw::TooLarge);
+                break;
             }
         }
-        let rest = bytes.get(from..).unwrap_or_default();
-        // Who speaks TLS, or anything else, is told so rather than waited for.
-        let begins = self.lines == 0 && self.partial.is_empty();
-        if begins
-            && rest
-                .first()
-                .is_some_and(|first| !first.is_ascii_graphic() && *first != b'\r')
-        {
-            return Err(Flaw::Malformed("no start line"));
+        let (head, rest) = bytes.split_at(if ended { from } else { bytes.len() });
+        let ends = fields::count_ends(head);
+        let (returns, feeds) = ends.ok_or(Flaw::Malformed("a control character"))?;
+        self.returns += returns;
+        self.feeds += feeds;
+        // Each LF has a CR before it: any other CR is one too many, but that whose LF is still to come.
+        if self.returns > self.feeds + usize::from(head.ends_with(b"\r")) {
+            return Err(Flaw::Malformed("a CR that ends no line"));
         }
-        self.bytes += rest.len();
+        self.bytes += head.len();
         if self.bytes > MAX_BYTES {
             return Err(Flaw::TooLarge);
         }
-        self.partial.extend_from_slice(rest);
+        if ended {
+            self.framing.settle(self.start.is_http_1_0)?;
+            return Ok(Some(bytes.len() - rest.len()));
+        }
+        self.partial.extend_from_slice(bytes.get(from..).unwrap_or_default());
         Ok(None)
     }
 
@@ -113,7 +125,8 @@ impl Scanner {
         self.framing.is_chunked() && !matches!(self.start.status, 100..=199 | 204 | 304)
     }
 
-    /// One line without its LF. True for the empty one that ends the head.
+    /// One line without its LF. True for the empty one that ends the head. That it has no control character is seen to with
+    /// all of the head at once, which is much cheaper.
     fn line(&mut self, line: &[u8]) -> Result<bool, Flaw> {
         let Some((b'\r', line)) = line.split_last() else {
             return Err(Flaw::Malformed("a line that ends with LF alone"));
@@ -129,15 +142,11 @@ impl Scanner {
             if self.lines > MAX_FIELDS {
                 return Err(Flaw::TooMany);
             }
-            let (name, value) = fields::split(line)?;
+            let (name, value) = fields::split_loosely(line)?;
             self.framing.note(name, value)?;
         }
         self.lines += 1;
         Ok(false)
-    }
-
-    fn end(&self) -> Result<(), Flaw> {
-        self.framing.settle(self.start.is_http_1_0)
     }
 }
 

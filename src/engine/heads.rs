@@ -6,8 +6,6 @@ mod authority;
 mod forwarding;
 mod response;
 
-use std::sync::LazyLock;
-
 use http::header::{
     CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
@@ -247,12 +245,10 @@ pub(super) fn for_http2(head: &RequestHeader, taken: Taken, hop: Hop<'_>) -> Res
 
 /// A head without headers, to stand in for one that was taken away.
 pub(super) fn blank(method: Method, version: Version) -> RequestHeader {
-    static BLANK: LazyLock<RequestHeader> =
-        LazyLock::new(|| RequestHeader::from(http::Request::new(()).into_parts().0));
-    let mut head = BLANK.clone();
-    head.set_method(method);
-    head.set_version(version);
-    head
+    let mut parts = http::Request::new(()).into_parts().0;
+    parts.method = method;
+    parts.version = version;
+    RequestHeader::from(parts)
 }
 
 /// What stands for a head that could not be read.

@@ -20,25 +20,51 @@ pub(super) fn is_token(text: &[u8]) -> bool {
 }
 
 /// Whether it holds no control character but tabs. A CR or LF is one.
-#[allow(clippy::needless_bitwise_bool, reason = "see below")]
 pub(super) fn is_text(text: &[u8]) -> bool {
-    // Without a branch, so that the compiler makes it many bytes at a time.
-    !text.iter().fold(false, |bad, &byte| {
-        bad | ((byte < b' ') & (byte != b'\t')) | (byte == 0x7f)
-    })
+    text.iter().all(|&byte| byte == b'\t' || !byte.is_ascii_control())
 }
 
-/// Name and value, the value without the space around it.
+/// How many CRs and LFs there are; none where there is another control character than these and tabs.
+#[allow(
+    clippy::needless_bitwise_bool,
+    reason = "without a branch the compiler looks at many bytes at a time"
+)]
+pub(super) fn count_ends(lines: &[u8]) -> Option<(usize, usize)> {
+    let (mut bad, mut returns, mut feeds) = (false, 0, 0);
+    for piece in lines.chunks(128) {
+        // Eight bits hold a piece's count, and leave room for more bytes at a time.
+        let (mut some_returns, mut some_feeds) = (0_u8, 0_u8);
+        for &byte in piece {
+            let (is_return, is_feed) = (byte == b'\r', byte == b'\n');
+            some_returns += u8::from(is_return);
+            some_feeds += u8::from(is_feed);
+            bad |= ((byte < b' ') & (byte != b'\t') & !is_return & !is_feed) | (byte == 0x7f);
+        }
+        returns += usize::from(some_returns);
+        feeds += usize::from(some_feeds);
+    }
+    (!bad).then_some((returns, feeds))
+}
+
+/// Name and value of a field line, the value with the space around it.
 pub(super) fn split(line: &[u8]) -> Result<(&[u8], &[u8]), Flaw> {
-    let colon = line.iter().position(|&byte| !TOKEN[usize::from(byte)]);
-    let (name, rest) = line.split_at(colon.unwrap_or(line.len()));
-    match rest {
-        [b':', value @ ..] if !name.is_empty() && is_text(value) => Ok((name, value.trim_ascii())),
-        [b':', ..] if name.is_empty() => Err(Flaw::Malformed("a field without a name")),
-        [b':', ..] => Err(Flaw::Malformed("a control character in a field")),
-        [b' ' | b'\t', ..] if name.is_empty() => Err(Flaw::Malformed("a folded line")),
-        [b' ' | b'\t', ..] => Err(Flaw::Malformed("a space before a colon")),
-        _ => Err(Flaw::Malformed("a line that is no field")),
+    let (name, value) = split_loosely(line)?;
+    if is_token(name) && is_text(value) {
+        Ok((name, value))
+    } else {
+        Err(Flaw::Malformed("a field that is none"))
+    }
+}
+
+/// The same for a parser behind that knows what a name may be, as long as it is not led to take spaces for something else.
+pub(super) fn split_loosely(line: &[u8]) -> Result<(&[u8], &[u8]), Flaw> {
+    let colon = line.iter().position(|&byte| byte == b':');
+    let (name, value) = line.split_at(colon.ok_or(Flaw::Malformed("a line that is no field"))?);
+    match name {
+        [] => Err(Flaw::Malformed("a field without a name")),
+        [b' ' | b'\t', ..] => Err(Flaw::Malformed("a folded line")),
+        [.., b' ' | b'\t'] => Err(Flaw::Malformed("a space before a colon")),
+        _ => Ok((name, value.get(1..).unwrap_or_default())),
     }
 }
 
@@ -62,7 +88,7 @@ impl Framing {
                 self.length = Some(length);
             }
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
-            if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
+            if self.chunked || !value.trim_ascii().eq_ignore_ascii_case(b"chunked") {
                 return Err(Flaw::Malformed("a transfer coding that is not chunked alone"));
             }
             self.chunked = true;

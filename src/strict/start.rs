@@ -46,9 +46,6 @@ pub(super) fn response(line: &[u8]) -> Result<Start, Flaw> {
     if !digits.iter().all(u8::is_ascii_digit) || digits.starts_with(b"0") || !spaced {
         return Err(no_status);
     }
-    if !super::fields::is_text(reason) {
-        return Err(Flaw::Malformed("a control character in the reason phrase"));
-    }
     let status = digits
         .iter()
         .fold(0, |status, digit| status * 10 + u16::from(digit - b'0'));

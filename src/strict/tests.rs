@@ -60,7 +60,7 @@ fn what_a_parser_behind_could_read_otherwise_is_refused() {
         ("GET / HTTP/1.2\r\n", "a version that is not HTTP/1.0 or HTTP/1.1"),
         ("GET / HTTP/0.9\r\n", "a version that is not HTTP/1.0 or HTTP/1.1"),
         ("GET / http/1.1\r\n", "a version that is not HTTP/1.0 or HTTP/1.1"),
-        (" GET / HTTP/1.1\r\n", "a request line that is not of three words"),
+        (" GET / HTTP/1.1\r\n", "no start line"),
         ("\x16\x03\x01", "no start line"),
     ] {
         assert_eq!(request(head), Err(Flaw::Malformed(why)), "{head:?}");
@@ -72,12 +72,13 @@ fn what_a_parser_behind_could_read_otherwise_is_refused() {
         ("\tA: b", "a folded line"),
         (": b", "a field without a name"),
         ("A", "a line that is no field"),
-        ("A(: b", "a line that is no field"),
-        ("A\0: b", "a line that is no field"),
-        ("A: b\rc", "a control character in a field"),
-        ("A: b\0c", "a control character in a field"),
-        ("A: b\x7f", "a control character in a field"),
-        ("A: \x0bb", "a control character in a field"),
+        (" A", "a line that is no field"),
+        ("A\0: b", "a control character"),
+        ("A: b\rc", "a CR that ends no line"),
+        ("A: b\r", "a CR that ends no line"),
+        ("A: b\0c", "a control character"),
+        ("A: b\x7f", "a control character"),
+        ("A: \x0bb", "a control character"),
         ("Content-Length: +5", "a length that is no number"),
         ("Content-Length: 0x5", "a length that is no number"),
         ("Content-Length: 5 5", "a length that is no number"),
@@ -129,6 +130,13 @@ fn what_a_parser_behind_could_read_otherwise_is_refused() {
             "{field:?}"
         );
     }
+    // A CR is one too many wherever the pieces are cut.
+    let head = b"GET / HTTP/1.1\r\nA: b\rc\r\n\r\n";
+    for cut in 0..head.len() {
+        let (first, second) = head.split_at(cut);
+        let flaw = Flaw::Malformed("a CR that ends no line");
+        assert_eq!(scan(Kind::Request, &[first, second]), Err(flaw), "{cut}");
+    }
     let old = "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n";
     assert_eq!(request(old), Err(Flaw::Malformed("a transfer coding in HTTP/1.0")));
 }
@@ -168,7 +176,6 @@ fn status_lines_are_read_as_they_are_written() {
         "HTTP/1.1 020 A",
         "HTTP/1.1 +20 A",
         "HTTP/1.1\t200 OK",
-        "HTTP/1.1 200 O\0K",
         "ICY 200 OK",
         "",
     ] {
