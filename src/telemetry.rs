@@ -12,7 +12,7 @@ mod resource;
 
 pub use self::export::{ExportSettings, ExporterHandle, Protocol, SpanQueue, start};
 pub use self::log_lines::{LineWriter, LineWriterHandle};
-pub use self::metrics::{ConnectionMetrics, OpenTunnel, ProxyMetrics, render};
+pub use self::metrics::{Closed, ConnectionMetrics, OpenTunnel, ProxyMetrics, render};
 pub use self::resource::resource;
 
 /// Why telemetry could not be set up. The text is for the person who starts the sidecar.

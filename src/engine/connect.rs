@@ -35,16 +35,30 @@ impl Connector {
         }
     }
 
-    /// An idle HTTP/1 connection, if there is one.
-    pub(super) fn reuse(&self, endpoint: &Endpoint, limits: PoolLimits, now: Instant) -> Option<Box<Wire>> {
-        let wire = self.pool.take(&endpoint.name, limits, now)?;
+    /// An idle HTTP/1 connection, if there is one that can be used; `careful` for a request that cannot be repeated.
+    pub(super) fn reuse(
+        &self,
+        endpoint: &Endpoint,
+        limits: PoolLimits,
+        careful: bool,
+        now: Instant,
+    ) -> Option<Box<Wire>> {
+        let wire = self.pool.take(&endpoint.name, limits, careful, now, &self.metrics)?;
         self.metrics.upstream_reused.inc();
         Some(wire)
     }
 
-    /// Keeps a connection that can serve another request.
-    pub(super) fn keep(&self, endpoint: &Endpoint, wire: Box<Wire>, limits: PoolLimits, now: Instant) {
-        self.pool.put(&endpoint.name, wire, limits, now);
+    /// Keeps a connection that can serve another request; `keep_alive` is how long the endpoint said it would.
+    pub(super) fn keep(
+        &self,
+        endpoint: &Endpoint,
+        wire: Box<Wire>,
+        limits: PoolLimits,
+        keep_alive: Option<Duration>,
+        now: Instant,
+    ) {
+        self.pool
+            .put(&endpoint.name, wire, limits, keep_alive, now, &self.metrics);
     }
 
     /// A new connection.
@@ -122,10 +136,11 @@ impl Connector {
         None
     }
 
-    /// Closes what is too old or was closed by its peer.
-    pub(crate) fn sweep(&self, limits: PoolLimits) {
-        self.pool.sweep(limits);
-        self.h2.sweep(limits.idle_timeout, Instant::now());
+    /// Closes what is too old or was closed by its peer; how many connections are idle then.
+    pub(crate) fn sweep(&self, limits: PoolLimits) -> usize {
+        let now = Instant::now();
+        self.h2.sweep(limits.idle_timeout, now);
+        self.pool.sweep(limits, now, &self.metrics)
     }
 }
 

@@ -14,7 +14,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::{Buf, Bytes, BytesMut};
@@ -228,6 +228,8 @@ pub(crate) struct Wire {
     /// Bytes read ahead, e.g. while telling HTTP/2 from HTTP/1.
     prefix: Bytes,
     gate: Gate,
+    opened: Instant,
+    served: u32,
 }
 
 /// Looks at what is read.
@@ -271,7 +273,20 @@ impl Wire {
             writes: Writes::Deferred,
             prefix: Bytes::new(),
             gate: Gate::Open,
+            opened: Instant::now(),
+            served: 0,
         }
+    }
+
+    /// When the connection was opened.
+    pub(crate) fn opened(&self) -> Instant {
+        self.opened
+    }
+
+    /// Counts an exchange that the connection has served; how many that makes.
+    pub(crate) fn served(&mut self) -> u32 {
+        self.served = self.served.saturating_add(1);
+        self.served
     }
 
     /// The sending side.

@@ -12,7 +12,7 @@ use crate::engine::{Connector, PoolLimits};
 use crate::listener::{self, Worker, socket};
 
 /// How often idle upstream connections are looked at.
-const SWEEP: Duration = Duration::from_secs(1);
+const SWEEP: Duration = Duration::from_millis(200);
 
 /// Starts a worker with its listening sockets.
 pub(super) fn spawn(
@@ -50,10 +50,17 @@ async fn serve(
     }
     let mut sweep = tokio::time::interval(SWEEP);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // The gauge is of all workers, each of which adds its own change.
+    let mut idle = 0;
     loop {
         tokio::select! {
             _ = stopped.wait_for(|&stopped| stopped) => return,
-            _ = sweep.tick() => worker.connector.sweep(pool_limits(&worker)),
+            _ = sweep.tick() => {
+                let now = worker.connector.sweep(pool_limits(&worker));
+                let now = i64::try_from(now).unwrap_or(i64::MAX);
+                worker.metrics.upstream_idle.add(now - idle);
+                idle = now;
+            }
         }
     }
 }
@@ -63,11 +70,5 @@ fn pool_limits(worker: &Worker) -> PoolLimits {
     let side = snapshot
         .side(Direction::Inbound)
         .or_else(|| snapshot.side(Direction::Outbound));
-    side.map_or(
-        PoolLimits {
-            max_idle: 0,
-            idle_timeout: Duration::ZERO,
-        },
-        |side| side.pool,
-    )
+    side.map_or(PoolLimits::default(), |side| side.pool)
 }

@@ -1,5 +1,6 @@
 //! Compiles a configuration: filters are built, chains linked, routes grouped.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use pillion_filters::{
@@ -78,6 +79,8 @@ impl Builder<'_> {
             pool: PoolLimits {
                 max_idle: config.pool.max_idle,
                 idle_timeout: config.pool.idle_timeout.0,
+                max_lifetime: config.pool.max_lifetime.map(|limit| limit.0),
+                max_requests: config.pool.max_requests.map(NonZeroU32::get),
             },
             forwarding: Forwarding {
                 style: match config.forwarded.style {

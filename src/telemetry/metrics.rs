@@ -10,6 +10,8 @@
 //! | `pillion_connections_refused_total` | counter | `direction`, `reason` |
 //! | `pillion_upstream_connections_opened_total`, `…_reused_total` | counter | |
 //! | `pillion_upstream_connect_failures_total` | counter | |
+//! | `pillion_upstream_connections_closed_total` | counter | `reason` |
+//! | `pillion_upstream_connections_idle` | gauge | |
 //! | `pillion_keepalive_race_total` | counter | `outcome` |
 //! | `pillion_tunnels_open` | gauge | |
 //! | `pillion_tunnel_duration_seconds` | histogram | |
@@ -67,6 +69,10 @@ pub struct ProxyMetrics {
     pub upstream_reused: IntCounter,
     /// Connections that could not be opened.
     pub upstream_connect_failures: IntCounter,
+    /// In the order of [`Closed::ALL`].
+    upstream_closed: Vec<IntCounter>,
+    /// Connections to upstreams that wait for an exchange.
+    pub upstream_idle: IntGauge,
     /// Requests sent again because the upstream was closing the pooled connection they were first sent on.
     pub keepalive_race_retried: IntCounter,
     /// Those that could not be sent again.
@@ -75,6 +81,35 @@ pub struct ProxyMetrics {
     tunnel_duration: Histogram,
     tunnel_bytes_sent: IntCounter,
     tunnel_bytes_received: IntCounter,
+}
+
+/// Why a connection that waited for an exchange was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// The upstream closed it.
+    ByPeer,
+    /// It was idle for too long.
+    Idle,
+    /// It had lived for too long.
+    Lifetime,
+    /// It had served as many exchanges as it may.
+    Requests,
+    /// Enough were waiting.
+    Full,
+}
+
+impl Closed {
+    const ALL: [Self; 5] = [Self::ByPeer, Self::Idle, Self::Lifetime, Self::Requests, Self::Full];
+
+    fn reason(self) -> &'static str {
+        match self {
+            Self::ByPeer => "peer",
+            Self::Idle => "idle",
+            Self::Lifetime => "lifetime",
+            Self::Requests => "requests",
+            Self::Full => "full",
+        }
+    }
 }
 
 /// A tunnel that is open: counted from here until it is dropped.
@@ -120,6 +155,16 @@ impl ProxyMetrics {
             "Requests that met an upstream closing an idle connection, by what became of them.",
             &["outcome"],
         )?;
+        let closed = make.counter(
+            "pillion_upstream_connections_closed_total",
+            "Kept connections to upstreams that were closed, by reason.",
+            &["reason"],
+        )?;
+        let idle = make.gauge(
+            "pillion_upstream_connections_idle",
+            "Connections to upstreams that wait for an exchange.",
+            &[],
+        )?;
         let bytes = make.counter("pillion_tunnel_bytes_total", "Bytes through tunnels.", &["direction"])?;
         let single = |name: &str, help: &str| labelled(&make.counter(name, help, &[])?, &[]);
         let proxy = Self {
@@ -140,6 +185,11 @@ impl ProxyMetrics {
                 "pillion_upstream_connect_failures_total",
                 "Connections to upstreams that could not be opened.",
             )?,
+            upstream_closed: Closed::ALL
+                .iter()
+                .map(|why| labelled(&closed, &[why.reason()]))
+                .collect::<Result<_, _>>()?,
+            upstream_idle: labelled(&idle, &[])?,
             keepalive_race_retried: labelled(&race, &["retried"])?,
             keepalive_race_failed: labelled(&race, &["failed"])?,
             tunnels_open: labelled(
@@ -167,6 +217,13 @@ impl ProxyMetrics {
         match direction {
             Direction::Inbound => &self.inbound,
             Direction::Outbound => &self.outbound,
+        }
+    }
+
+    /// A connection that waited for an exchange, or was to, was closed.
+    pub fn upstream_closed(&self, why: Closed) {
+        if let Some(counter) = self.upstream_closed.get(why as usize) {
+            counter.inc();
         }
     }
 

@@ -17,6 +17,7 @@ mod errors;
 mod forwarding;
 mod half_close;
 mod http2;
+mod keep_alive;
 mod life;
 mod otlp_export;
 mod outbound;

@@ -82,9 +82,15 @@ impl Default for ConnectionLimits {
 pub struct Pool {
     /// How many idle connections each worker keeps to one endpoint; `0` keeps none. Default: `128`.
     pub max_idle: usize,
-    /// How long an idle connection is kept. Shorter than the app's own keep-alive timeout, or a request may meet a connection
-    /// that is just being closed; Node.js closes after 5 seconds. Default: `4s`.
+    /// How long an idle connection is kept at most. One to an app that closes earlier, and says so by `Keep-Alive: timeout=` or is
+    /// seen to, is used only for as long as it is safe. Default: `4s`: Node.js and uvicorn close after 5 seconds.
     pub idle_timeout: HumanDuration,
+    /// How long a connection lives at most; it is closed after the exchange that takes it beyond. Default: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_lifetime: Option<HumanDuration>,
+    /// How many requests a connection serves at most. Default: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_requests: Option<NonZeroU32>,
 }
 
 impl Default for Pool {
@@ -92,6 +98,8 @@ impl Default for Pool {
         Self {
             max_idle: 128,
             idle_timeout: HumanDuration::from_secs(4),
+            max_lifetime: None,
+            max_requests: None,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use http::header::EXPECT;
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderValue, StatusCode};
 use pillion_filters::{Attempt, AttemptResult, Chain, Direction, End, Failure, Response, Verdict, Way};
 use pingora_http::ResponseHeader;
 
@@ -123,12 +123,11 @@ impl Run<'_> {
 
     /// Whether the request may reach an upstream twice (RFC 9110, section 9.2.2).
     pub(super) fn may_repeat(&self, up: &Up) -> bool {
-        let method = &self.story.exchange.request.method;
-        let idempotent = matches!(
-            *method,
-            Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
-        );
-        self.down.request_ended() && (idempotent || up.is_unprocessed())
+        self.down.request_ended() && (self.is_idempotent() || up.is_unprocessed())
+    }
+
+    fn is_idempotent(&self) -> bool {
+        self.story.exchange.request.method.is_idempotent()
     }
 
     pub(super) async fn connect(&mut self, endpoint: &Endpoint, fresh: bool, now: Instant) -> Result<(Up, bool), Stop> {
@@ -141,7 +140,7 @@ impl Run<'_> {
                 let pooled = if fresh {
                     None
                 } else {
-                    connector.reuse(endpoint, limits, now)
+                    connector.reuse(endpoint, limits, !self.is_idempotent(), now)
                 };
                 let reused = pooled.is_some();
                 let wire = if let Some(wire) = pooled {
@@ -207,7 +206,7 @@ impl Run<'_> {
     ) -> Tried {
         self.story.exchange.timing.first_byte = Some(heard);
         let via = heads::via(head.version);
-        heads::receive_response(&mut head);
+        let keep_alive = heads::receive_response(&mut head);
         if !request_sent
             && self.story.counts.request_bytes == 0
             && self.story.exchange.request.headers.contains_key(EXPECT)
@@ -249,7 +248,7 @@ impl Run<'_> {
         match sent {
             Ok(()) => {
                 if let Some(wire) = up.into_idle(request_sent) {
-                    self.worker.connector.keep(endpoint, wire, limits, moved);
+                    self.worker.connector.keep(endpoint, wire, limits, keep_alive, moved);
                 }
                 Tried::Over(self.flush().await)
             }

@@ -1,13 +1,16 @@
 //! What a proxy must do to response heads (RFC 9110, section 7.6.1).
 
+use std::time::Duration;
+
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderName, HeaderValue, StatusCode};
 use pingora_http::ResponseHeader;
 
 use super::{KEEP_ALIVE, PROXY_CONNECTION, said_once};
 
-/// Makes a received response head fit to be forwarded.
-pub(in crate::engine) fn receive_response(head: &mut ResponseHeader) {
+/// Makes a received response head fit to be forwarded. Gives how long its sender said it would keep the connection.
+pub(in crate::engine) fn receive_response(head: &mut ResponseHeader) -> Option<Duration> {
+    let mut keep_alive = None;
     let mut length = None;
     let (mut connection, mut others) = (false, false);
     for name in head.headers.keys() {
@@ -25,6 +28,7 @@ pub(in crate::engine) fn receive_response(head: &mut ResponseHeader) {
         strip_connection(head);
     }
     if others {
+        keep_alive = head.headers.get(KEEP_ALIVE).and_then(timeout);
         for name in [KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING] {
             head.remove_header(&name);
         }
@@ -35,6 +39,20 @@ pub(in crate::engine) fn receive_response(head: &mut ResponseHeader) {
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         let _ = head.insert_header(CONNECTION, HeaderValue::from_static("upgrade"));
     }
+    keep_alive
+}
+
+/// `Keep-Alive: timeout=5, max=100`: never in a standard, and sent by Apache httpd, Node.js and others. A connection with no
+/// request left says `Connection: close` as well.
+fn timeout(value: &HeaderValue) -> Option<Duration> {
+    let mut members = value.to_str().ok()?.split(',');
+    members.find_map(|member| {
+        let (name, seconds) = member.split_once('=')?;
+        let seconds = seconds.trim().parse::<u32>().ok()?;
+        name.trim()
+            .eq_ignore_ascii_case("timeout")
+            .then(|| Duration::from_secs(seconds.into()))
+    })
 }
 
 /// Takes `Connection` off a response, and what it nominates.
@@ -72,7 +90,16 @@ mod tests {
         ] {
             head.append_header(name, value).unwrap();
         }
-        receive_response(&mut head);
+        assert_eq!(receive_response(&mut head), Some(Duration::from_secs(5)));
         assert!(head.headers.is_empty(), "{:?}", head.headers);
+    }
+
+    #[test]
+    fn the_timeout_is_found_among_the_members() {
+        let of = |value| timeout(&HeaderValue::from_static(value));
+        assert_eq!(of("max=100, Timeout = 72"), Some(Duration::from_secs(72)));
+        for none in ["", "timeout", "timeout=", "timeout=-1", "timeout=a", "max=5"] {
+            assert_eq!(of(none), None, "{none}");
+        }
     }
 }
