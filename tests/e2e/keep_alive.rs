@@ -49,18 +49,18 @@ fn when_an_app_closes_is_learned() {
     let mut client = sidecar.connect();
     let closed = r#"pillion_upstream_connections_closed_total{reason="peer"}"#;
     let first = on_new(&mut client, &app, GET, OK);
-    sleep(Duration::from_millis(1000));
+    sleep(Duration::from_secs(1));
     drop(first);
     sidecar.await_metric(closed, 1.0);
     // So another of that age is not used, but watched to see whether that is still so.
     let mut watched = on_new(&mut client, &app, GET, OK);
-    sleep(Duration::from_millis(1000));
+    sleep(Duration::from_secs(1));
     on_new(&mut client, &app, GET, OK);
     sleep(Duration::from_millis(2500));
     assert!(watched.is_silent_for(Duration::from_millis(10)));
     // It is not: a connection may be older than was thought.
     let mut last = on_new(&mut client, &app, GET, OK);
-    sleep(Duration::from_millis(1000));
+    sleep(Duration::from_secs(1));
     on_same(&mut client, &app, &mut last, GET, OK);
 }
 
