@@ -24,6 +24,19 @@ pub(crate) enum Protocol {
     Http1,
     /// HTTP/2 in clear, with prior knowledge (RFC 9113, section 3.3).
     H2c,
+    /// HTTP/2 if the endpoint takes it, otherwise HTTP/1.1: found out once, and remembered.
+    Auto,
+}
+
+impl Protocol {
+    /// For people.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Http1 => "HTTP/1.1",
+            Self::H2c => "HTTP/2",
+            Self::Auto => "HTTP/2 if it takes that, otherwise HTTP/1.1",
+        }
+    }
 }
 
 /// One address of an upstream.
@@ -40,6 +53,11 @@ pub(crate) struct Endpoint {
 impl Endpoint {
     /// An endpoint that speaks HTTP/1.1 over TCP.
     pub(crate) fn http1(host: &str, port: u16) -> Self {
+        Self::tcp(Protocol::Http1, host, port)
+    }
+
+    /// An endpoint that is spoken to over TCP.
+    pub(crate) fn tcp(protocol: Protocol, host: &str, port: u16) -> Self {
         let name = if host.contains(':') {
             format!("[{host}]:{port}")
         } else {
@@ -48,7 +66,7 @@ impl Endpoint {
         Self {
             name: Arc::from(name),
             address: Address::Tcp(Arc::from(host), port),
-            protocol: Protocol::Http1,
+            protocol,
         }
     }
 }
@@ -58,18 +76,15 @@ impl Endpoint {
 pub(crate) enum Upstream {
     /// The app beside the sidecar.
     App(Arc<Endpoint>),
-    /// The host the request names: the sidecar is the app's forward proxy.
-    Authority,
+    /// The host the request names, spoken to in that protocol: the sidecar is the app's forward proxy.
+    Authority(Protocol),
 }
 
 impl fmt::Display for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::App(endpoint) => match endpoint.protocol {
-                Protocol::Http1 => write!(f, "{} (the app, HTTP/1.1)", endpoint.name),
-                Protocol::H2c => write!(f, "{} (the app, HTTP/2)", endpoint.name),
-            },
-            Self::Authority => f.write_str("the host the request names"),
+            Self::App(endpoint) => write!(f, "{} (the app, {})", endpoint.name, endpoint.protocol.as_str()),
+            Self::Authority(protocol) => write!(f, "the host the request names, {}", protocol.as_str()),
         }
     }
 }

@@ -28,7 +28,7 @@ pub use self::admin::Admin;
 pub(super) use self::filters::COMMON_KEYS;
 pub use self::filters::FilterSettings;
 pub use self::forwarded::{Cidr, Forwarded, ForwardedStyle};
-pub use self::listeners::{ConnectionLimits, Inbound, Outbound, Pool};
+pub use self::listeners::{ConnectionLimits, Inbound, Outbound, OutboundProtocol, Pool};
 pub use self::routes::{HeaderMatch, HostPattern, Match, Method, Route, RouteDirection};
 pub(super) use self::secret::REDACTED;
 pub use self::secret::Secret;

@@ -8,11 +8,14 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::h2_pool::{H2Pool, Lease};
 use super::pool::{Pool, PoolLimits};
+use super::spoken::Spoken;
 use crate::clock;
 use crate::listener::wire::{Wire, Writes};
 use crate::telemetry::ProxyMetrics;
-use crate::upstream::{Address, Endpoint, OffLimits};
+use crate::upstream::{Address, Endpoint, OffLimits, Protocol};
 
+/// How long an endpoint may take to answer the connection preface of HTTP/2.
+const ANSWER: Duration = Duration::from_millis(500);
 /// More addresses of one host are not tried.
 const MAX_ADDRESSES: usize = 8;
 
@@ -20,6 +23,7 @@ const MAX_ADDRESSES: usize = 8;
 pub(crate) struct Connector {
     pool: Pool,
     h2: H2Pool,
+    spoken: Spoken,
     off_limits: OffLimits,
     metrics: Arc<ProxyMetrics>,
 }
@@ -30,6 +34,7 @@ impl Connector {
         Self {
             pool: Pool::default(),
             h2: H2Pool::default(),
+            spoken: Spoken::default(),
             off_limits,
             metrics,
         }
@@ -123,6 +128,45 @@ impl Connector {
         let mut lease = lease.map_err(|_| Failure::UpstreamClosed)?;
         lease.ready().await.map_err(|_| Failure::UpstreamClosed)?;
         Ok((lease, false))
+    }
+
+    /// What an endpoint speaks that has to be asked, if it has been.
+    pub(super) fn known_protocol(&self, endpoint: &Endpoint, now: Instant) -> Option<Protocol> {
+        self.spoken.of(&endpoint.name, now)
+    }
+
+    /// What an endpoint speaks was wrong, perhaps: something else may listen there now.
+    pub(super) fn doubt_protocol(&self, endpoint: &Endpoint) {
+        self.spoken.forget(&endpoint.name);
+    }
+
+    /// Asks an endpoint for HTTP/2, once for all who want to know. The connection that found it is kept for use.
+    pub(super) async fn find_protocol(
+        &self,
+        endpoint: &Endpoint,
+        timeout: Option<Duration>,
+    ) -> Result<Protocol, Failure> {
+        in_time(timeout, Box::pin(self.ask_protocol(endpoint, timeout))).await
+    }
+
+    async fn ask_protocol(&self, endpoint: &Endpoint, timeout: Option<Duration>) -> Result<Protocol, Failure> {
+        let turn = self.h2.connecting(&endpoint.name);
+        let _turn = turn.lock().await;
+        if let Some(known) = self.known_protocol(endpoint, Instant::now()) {
+            return Ok(known);
+        }
+        let mut wire = self.open(endpoint, timeout).await?;
+        wire.set_writes(Writes::Direct);
+        // One that speaks HTTP/1 alone answers the preface with an error or closes; one that keeps silent is not waited for.
+        let taken = clock::within(Some(ANSWER), self.h2.ask(&endpoint.name, wire)).await;
+        let protocol = if taken == Some(true) {
+            Protocol::H2c
+        } else {
+            Protocol::Http1
+        };
+        tracing::debug!(endpoint = &*endpoint.name, ?protocol, "asked for HTTP/2");
+        self.spoken.learn(&endpoint.name, protocol, Instant::now());
+        Ok(protocol)
     }
 
     async fn ready(&self, endpoint: &Endpoint) -> Option<Lease> {

@@ -215,7 +215,7 @@ impl Run<'_> {
     fn endpoint(&self) -> Result<Arc<Endpoint>, Refusal> {
         match &self.route.upstream {
             Upstream::App(endpoint) => Ok(endpoint.clone()),
-            Upstream::Authority => {
+            Upstream::Authority(protocol) => {
                 let authority = self
                     .story
                     .exchange
@@ -225,7 +225,7 @@ impl Run<'_> {
                 let (host, port) = authority
                     .and_then(|authority| tunnel::host_and_port(authority, Some(80)))
                     .ok_or(tunnel::NO_DESTINATION)?;
-                Ok(Arc::new(Endpoint::http1(host, port)))
+                Ok(Arc::new(Endpoint::tcp(*protocol, host, port)))
             }
         }
     }

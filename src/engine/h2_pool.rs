@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use h2::SendStream;
 use h2::client::{ResponseFuture, SendRequest};
+use h2::{Ping, SendStream};
 
 use crate::listener::wire::Wire;
 
@@ -144,29 +144,29 @@ impl H2Pool {
 
     /// Speaks HTTP/2 on a new connection and shares it.
     pub(super) async fn add(&self, endpoint: &Arc<str>, wire: Box<Wire>) -> Result<Lease, h2::Error> {
-        let (send, driver) = h2::client::Builder::new()
-            .initial_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_header_list_size(MAX_HEADER_LIST)
-            .initial_max_send_streams(UNKNOWN)
-            .enable_push(false)
-            .handshake(*wire)
-            .await?;
-        let mut connection = Connection {
-            send,
-            streams: Arc::default(),
-            closed: Arc::default(),
-            idle_since: None,
-        };
-        let closed = connection.closed.clone();
-        tokio::spawn(async move {
-            // Its error reaches the streams themselves.
-            let _ = driver.await;
-            closed.store(true, Ordering::Relaxed);
-        });
+        let (mut connection, driver) = connect(wire).await?;
+        drive(driver, &connection);
         let lease = Lease::new(&mut connection);
         self.connections().entry(endpoint.clone()).or_default().push(connection);
         Ok(lease)
+    }
+
+    /// Whether the peer takes HTTP/2 on a new connection, which is shared then.
+    pub(super) async fn ask(&self, endpoint: &Arc<str>, wire: Box<Wire>) -> bool {
+        let Ok((connection, mut driver)) = connect(wire).await else {
+            return false;
+        };
+        let ping = driver.ping_pong();
+        drive(driver, &connection);
+        // Only who has read the preface answers.
+        let answered = match ping {
+            Some(mut ping) => ping.ping(Ping::opaque()).await.is_ok(),
+            None => false,
+        };
+        if answered {
+            self.connections().entry(endpoint.clone()).or_default().push(connection);
+        }
+        answered
     }
 
     /// Closes what was idle for too long and forgets what is closed.
@@ -178,4 +178,33 @@ impl H2Pool {
         let mut connecting = self.connecting.lock().unwrap_or_else(PoisonError::into_inner);
         connecting.retain(|_, turn| Arc::strong_count(turn) > 1);
     }
+}
+
+type Driver = h2::client::Connection<Wire, Bytes>;
+
+async fn connect(wire: Box<Wire>) -> Result<(Connection, Driver), h2::Error> {
+    let (send, driver) = h2::client::Builder::new()
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(MAX_HEADER_LIST)
+        .initial_max_send_streams(UNKNOWN)
+        .enable_push(false)
+        .handshake(*wire)
+        .await?;
+    let connection = Connection {
+        send,
+        streams: Arc::default(),
+        closed: Arc::default(),
+        idle_since: None,
+    };
+    Ok((connection, driver))
+}
+
+fn drive(driver: Driver, connection: &Connection) {
+    let closed = connection.closed.clone();
+    tokio::spawn(async move {
+        // Its error reaches the streams themselves.
+        let _ = driver.await;
+        closed.store(true, Ordering::Relaxed);
+    });
 }

@@ -10,7 +10,9 @@ use pillion_filters::{
 
 use super::routes::{Conditions, RouteTable};
 use super::{CompiledRoute, Side, Snapshot};
-use crate::config::{self, AppAddress, ConfigError, ConfigErrors, ConfiguredFilter, ForwardedStyle, Loaded, suggest};
+use crate::config::{
+    self, AppAddress, ConfigError, ConfigErrors, ConfiguredFilter, ForwardedStyle, Loaded, OutboundProtocol, suggest,
+};
 use crate::engine::{Forwarding, PoolLimits, Style};
 use crate::upstream::{Address, Endpoint, Protocol, Upstream};
 
@@ -62,7 +64,15 @@ struct Builder<'a> {
 impl Builder<'_> {
     fn side(&mut self, direction: Direction, limits: &config::ConnectionLimits, app: Option<Arc<Endpoint>>) -> Side {
         let config = &self.loaded.config;
-        let upstream = app.clone().map_or(Upstream::Authority, Upstream::App);
+        let protocol = config
+            .outbound
+            .as_ref()
+            .map_or(Protocol::Http1, |outbound| match outbound.protocol {
+                OutboundProtocol::Http1 => Protocol::Http1,
+                OutboundProtocol::H2c => Protocol::H2c,
+                OutboundProtocol::Auto => Protocol::Auto,
+            });
+        let upstream = app.clone().map_or(Upstream::Authority(protocol), Upstream::App);
         let routes = config
             .routes
             .iter()
@@ -214,10 +224,8 @@ fn route_name(route: &config::Route, index: usize) -> String {
 fn endpoint(app: &AppAddress) -> Endpoint {
     match app {
         AppAddress::Http1 { host, port } => Endpoint::http1(host, *port),
-        AppAddress::Http2 { host, port } => Endpoint {
-            protocol: Protocol::H2c,
-            ..Endpoint::http1(host, *port)
-        },
+        AppAddress::Http2 { host, port } => Endpoint::tcp(Protocol::H2c, host, *port),
+        AppAddress::Auto { host, port } => Endpoint::tcp(Protocol::Auto, host, *port),
         AppAddress::Unix(path) => Endpoint {
             name: Arc::from(format!("unix:{}", path.display())),
             address: Address::Unix(path.clone()),

@@ -141,13 +141,13 @@ mod tests {
     use pillion_filters::{Chain, Direction};
 
     use super::*;
-    use crate::upstream::Upstream;
+    use crate::upstream::{Protocol, Upstream};
 
     fn compiled(name: &str) -> CompiledRoute {
         CompiledRoute {
             route: pillion_filters::testing::route(Direction::Inbound, name),
             chain: Chain::default(),
-            upstream: Upstream::Authority,
+            upstream: Upstream::Authority(Protocol::Http1),
         }
     }
 

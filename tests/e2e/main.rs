@@ -10,6 +10,7 @@
 )]
 
 mod aborts;
+mod auto;
 mod backpressure;
 mod chain;
 mod early;

@@ -79,6 +79,13 @@ pub enum AppAddress {
         /// The TCP port.
         port: u16,
     },
+    /// `auto://host:port`: HTTP/2 if the app takes it, otherwise HTTP/1.1; found out once.
+    Auto {
+        /// A name, or an IP address without brackets.
+        host: String,
+        /// The TCP port.
+        port: u16,
+    },
     /// `unix:/path`: HTTP/1.1 over a Unix socket.
     Unix(
         /// The socket's absolute path.
@@ -104,8 +111,8 @@ impl FromStr for AppAddress {
         if scheme == "https" {
             return Err("asks for TLS to the app, which is not supported: use `http://` or `h2c://`".to_owned());
         }
-        if scheme != "http" && scheme != "h2c" {
-            return Err("has an unknown scheme: use `http://`, `h2c://` or `unix:`".to_owned());
+        if !["http", "h2c", "auto"].contains(&scheme) {
+            return Err("has an unknown scheme: use `http://`, `h2c://`, `auto://` or `unix:`".to_owned());
         }
         let authority = rest.strip_suffix('/').unwrap_or(rest);
         if authority.contains(['/', '?', '#']) {
@@ -115,6 +122,7 @@ impl FromStr for AppAddress {
         let port = port.filter(|port| *port != 0).ok_or("has no port")?;
         Ok(match scheme {
             "h2c" => Self::Http2 { host, port },
+            "auto" => Self::Auto { host, port },
             _ => Self::Http1 { host, port },
         })
     }
@@ -126,6 +134,7 @@ impl fmt::Display for AppAddress {
             Self::Unix(path) => return write!(f, "unix:{}", path.display()),
             Self::Http1 { host, port } => ("http", host, port),
             Self::Http2 { host, port } => ("h2c", host, port),
+            Self::Auto { host, port } => ("auto", host, port),
         };
         write!(f, "{scheme}://")?;
         write_host_and_port(f, host, *port)
@@ -134,7 +143,7 @@ impl fmt::Display for AppAddress {
 
 impl Text for AppAddress {
     const EXPECTED: &'static str = "an address such as http://127.0.0.1:8080";
-    const PATTERN: &'static str = r"^((http|h2c)://[^/\s]+:[0-9]{1,5}/?|unix:/.+)$";
+    const PATTERN: &'static str = r"^((http|h2c|auto)://[^/\s]+:[0-9]{1,5}/?|unix:/.+)$";
     const EXAMPLES: &'static [&'static str] = &["http://127.0.0.1:8080", "h2c://127.0.0.1:50051", "unix:/run/app.sock"];
 }
 text_serde!(AppAddress);
@@ -195,7 +204,12 @@ mod tests {
         for text in ["0.0.0.0:8000", "[::1]:0", "app.local:80"] {
             assert_eq!(text.parse::<ListenAddress>().unwrap().to_string(), text);
         }
-        for text in ["http://127.0.0.1:8080", "h2c://[::1]:50051", "unix:/run/app.sock"] {
+        for text in [
+            "http://127.0.0.1:8080",
+            "h2c://[::1]:50051",
+            "auto://a:1",
+            "unix:/run/app.sock",
+        ] {
             assert_eq!(text.parse::<AppAddress>().unwrap().to_string(), text);
         }
     }

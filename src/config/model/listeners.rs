@@ -17,7 +17,8 @@ pub struct Inbound {
     /// Where clients connect, such as `0.0.0.0:8000`. Required. HTTP/1.1 and HTTP/2 without TLS are told apart by their
     /// first bytes.
     pub listen: ListenAddress,
-    /// Where the app listens: `http://host:port`, `h2c://host:port` (HTTP/2) or `unix:/path`. Required.
+    /// Where the app listens: `http://host:port`, `h2c://host:port` (HTTP/2), `auto://host:port` (HTTP/2 if the app takes it, which
+    /// is tried once) or `unix:/path`. Required.
     pub app: AppAddress,
     /// Limits for clients' connections.
     #[serde(default)]
@@ -38,12 +39,29 @@ pub struct Outbound {
     /// nobody who they are: so only where a firewall or a network of its own keeps strangers out. Default: `false`.
     #[serde(default)]
     pub allow_remote: bool,
+    /// What the hosts that the app's requests name are spoken to in: `http1`, `h2c` (HTTP/2 without TLS) or `auto`, which tries
+    /// HTTP/2 once with each host: other sidecars take it. Default: `http1`.
+    #[serde(default)]
+    pub protocol: OutboundProtocol,
     /// Limits for the app's connections.
     #[serde(default)]
     pub connections: ConnectionLimits,
     /// Filter settings that hold for outbound traffic only, over those at the top level. Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub filters: BTreeMap<String, FilterSettings>,
+}
+
+/// What other hosts are spoken to in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OutboundProtocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2 without TLS, from the first byte.
+    H2c,
+    /// HTTP/2 if the host takes it, otherwise HTTP/1.1.
+    Auto,
 }
 
 /// Limits for the connections a listener accepts.

@@ -80,6 +80,9 @@ impl Run<'_> {
             Err(stop) => stop.result(),
         };
         self.story.tried(endpoint, started, heard, reused, result);
+        if endpoint.protocol == Protocol::Auto && !reused && matches!(head, Err(Stop::Failed(_))) {
+            self.worker.connector.doubt_protocol(endpoint);
+        }
         if self.wants_another(&attempt, result) && !body_started {
             return Tried::Again;
         }
@@ -135,8 +138,18 @@ impl Run<'_> {
         let timeout = self.connect_timeout();
         let ended = self.down.request_ended();
         let connector = &self.worker.connector;
-        match endpoint.protocol {
-            Protocol::Http1 => {
+        let protocol = match endpoint.protocol {
+            Protocol::Auto => match connector.known_protocol(endpoint, now) {
+                Some(known) => known,
+                None => self
+                    .wait(connector.find_protocol(endpoint, timeout))
+                    .await?
+                    .map_err(Stop::Failed)?,
+            },
+            protocol => protocol,
+        };
+        match protocol {
+            Protocol::Http1 | Protocol::Auto => {
                 let pooled = if fresh {
                     None
                 } else {

@@ -16,6 +16,7 @@ use super::{Answer, App, PATIENCE, Peer};
 pub(crate) struct Setup {
     app: String,
     connections: String,
+    protocol: &'static str,
     grace: &'static str,
     filters: String,
     rest: String,
@@ -27,6 +28,7 @@ impl Setup {
         Self {
             app: app.into(),
             connections: "{ header_timeout: 1m }".to_owned(),
+            protocol: "http1",
             grace: "2s",
             filters: "access_log: { enabled: false }".to_owned(),
             rest: String::new(),
@@ -37,6 +39,12 @@ impl Setup {
     /// Settings of `inbound.connections` and `outbound.connections`, as a YAML flow mapping.
     pub(crate) fn connections(mut self, settings: &str) -> Self {
         settings.clone_into(&mut self.connections);
+        self
+    }
+
+    /// What hosts that the app's requests name are spoken to in.
+    pub(crate) fn outbound_protocol(mut self, protocol: &'static str) -> Self {
+        self.protocol = protocol;
         self
     }
 
@@ -76,6 +84,7 @@ impl Setup {
         let Self {
             app,
             connections,
+            protocol,
             grace,
             filters,
             rest,
@@ -90,7 +99,7 @@ impl Setup {
             "service: e2e\n\
              workers: 1\n\
              inbound: {{ listen: '127.0.0.1:0', app: '{app}', connections: {connections} }}\n\
-             outbound: {{ listen: '127.0.0.1:0', connections: {connections} }}\n\
+             outbound: {{ listen: '127.0.0.1:0', protocol: {protocol}, connections: {connections} }}\n\
              admin: {{ listen: '127.0.0.1:0' }}\n\
              shutdown: {{ grace_period: {grace} }}\n\
              filters: {{ {filters} }}\n\
