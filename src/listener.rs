@@ -6,9 +6,11 @@
 mod head;
 mod http1;
 mod http2;
+mod open;
 mod sniff;
 pub(crate) mod socket;
 pub(crate) mod wire;
 mod worker;
 
-pub(crate) use worker::{Client, OpenConnections, Worker, accept};
+pub(crate) use open::OpenConnections;
+pub(crate) use worker::{Client, Worker, accept};

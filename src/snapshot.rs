@@ -4,6 +4,7 @@
 mod build;
 mod routes;
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,12 +74,16 @@ pub(crate) struct CompiledRoute {
 pub(crate) struct ConnectionLimits {
     /// Open at once; further ones are closed at once and counted.
     pub(crate) max_connections: usize,
+    /// The same of one client address.
+    pub(crate) max_connections_per_client: Option<usize>,
     /// For a whole request head.
     pub(crate) header_timeout: Duration,
     /// Without a request.
     pub(crate) idle_timeout: Duration,
     /// HTTP/2 streams open at once on a connection.
     pub(crate) max_streams: u32,
+    /// HTTP/2 streams a client may reset on a connection, unless it lets as many end.
+    pub(crate) max_resets: u32,
     /// Whether a client that closed its sending side still gets its answer.
     pub(crate) allow_half_close: bool,
 }
@@ -87,9 +92,11 @@ impl From<&ConfiguredLimits> for ConnectionLimits {
     fn from(limits: &ConfiguredLimits) -> Self {
         Self {
             max_connections: limits.max_connections.get(),
+            max_connections_per_client: limits.max_connections_per_client.map(NonZeroUsize::get),
             header_timeout: limits.header_timeout.0,
             idle_timeout: limits.idle_timeout.0,
             max_streams: limits.max_streams.get(),
+            max_resets: limits.max_resets.get(),
             allow_half_close: limits.allow_half_close,
         }
     }

@@ -1,7 +1,9 @@
 //! The client's side of one exchange.
 
 use std::pin::pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -30,7 +32,7 @@ pub(crate) enum DownEvent {
     /// A piece of the request body.
     Body(Bytes),
     /// The request body is complete.
-    End,
+    End(Option<HeaderMap>),
     /// The client went away: it closed, reset, or stopped the stream.
     Gone,
     /// The request body is not valid HTTP.
@@ -78,6 +80,8 @@ pub(crate) struct H2Down {
     sink: Option<H2Sink>,
     head_only: bool,
     request_ended: bool,
+    /// Counts the streams that the client has reset on this connection.
+    resets: Arc<AtomicU32>,
 }
 
 impl Down {
@@ -109,7 +113,12 @@ impl Down {
     }
 
     /// A stream of an HTTP/2 connection.
-    pub(crate) fn http2(body: RecvStream, respond: SendResponse<Bytes>, head_only: bool) -> Self {
+    pub(crate) fn http2(
+        body: RecvStream,
+        respond: SendResponse<Bytes>,
+        head_only: bool,
+        resets: Arc<AtomicU32>,
+    ) -> Self {
         let request_ended = body.is_end_stream();
         Self::H2(Box::new(H2Down {
             body,
@@ -117,6 +126,7 @@ impl Down {
             sink: None,
             head_only,
             request_ended,
+            resets,
         }))
     }
 
@@ -125,6 +135,14 @@ impl Down {
         match self {
             Self::H1(down) => down.request_ended,
             Self::H2(down) => down.request_ended,
+        }
+    }
+
+    /// Trailers of a request body that was there with its head.
+    pub(crate) fn take_trailers(&mut self) -> Option<HeaderMap> {
+        match self {
+            Self::H1(down) => down.outlet.take_trailers(),
+            Self::H2(_) => None,
         }
     }
 
@@ -377,7 +395,7 @@ impl H1Down {
             Poll::Ready(Ok(Some(chunk))) => Poll::Ready(DownEvent::Body(chunk)),
             Poll::Ready(Ok(None)) => {
                 self.request_ended = true;
-                Poll::Ready(DownEvent::End)
+                Poll::Ready(DownEvent::End(self.outlet.take_trailers()))
             }
             Poll::Ready(Err(error)) => {
                 // The session counts a malformed body as read, but nobody knows where the next request begins.
@@ -477,7 +495,11 @@ impl H2Down {
         } else {
             reset = self.respond.poll_reset(cx);
         }
-        if reset.is_ready() {
+        if let Poll::Ready(reset) = reset {
+            // Anything else is the connection's end.
+            if reset.is_ok() {
+                self.resets.fetch_add(1, Ordering::Relaxed);
+            }
             return Poll::Ready(DownEvent::Gone);
         }
         if self.request_ended || !read {
@@ -495,11 +517,13 @@ impl H2Down {
             } else {
                 DownEvent::Malformed
             }),
-            // Request trailers end here: no upstream of ours has asked for them (RFC 9110, section 6.5.1).
-            Poll::Ready(None) => {
-                self.request_ended = true;
-                Poll::Ready(DownEvent::End)
-            }
+            Poll::Ready(None) => match ready!(self.body.poll_trailers(cx)) {
+                Ok(trailers) => {
+                    self.request_ended = true;
+                    Poll::Ready(DownEvent::End(trailers))
+                }
+                Err(_) => Poll::Ready(DownEvent::Gone),
+            },
         }
     }
 }

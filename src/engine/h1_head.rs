@@ -148,10 +148,23 @@ fn write_chunk_size(length: usize, out: &mut BytesMut) {
     out.put_slice(b"\r\n");
 }
 
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
 /// Ends a chunked body, with the trailers an upstream sent.
 pub(super) fn write_last_chunk(trailers: Option<&HeaderMap>, out: &mut BytesMut) {
-    out.put_slice(b"0\r\n");
-    for (name, value) in trailers.into_iter().flatten() {
+    out.put_slice(LAST_CHUNK);
+    if let Some(trailers) = trailers {
+        add_trailers(trailers, out);
+    }
+}
+
+/// Puts trailers into the end of a chunked body that was just written.
+pub(super) fn add_trailers(trailers: &HeaderMap, out: &mut BytesMut) {
+    if !out.ends_with(LAST_CHUNK) {
+        return;
+    }
+    out.truncate(out.len() - 2);
+    for (name, value) in trailers {
         out.put_slice(name.as_str().as_bytes());
         out.put_slice(b": ");
         out.put_slice(value.as_bytes());

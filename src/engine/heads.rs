@@ -5,6 +5,7 @@
 mod authority;
 mod forwarding;
 mod response;
+mod trailers;
 
 use http::header::{
     CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
@@ -19,6 +20,7 @@ pub(crate) use self::forwarding::{Forwarding, Style};
 pub(super) use self::forwarding::{Hop, via, write_via};
 use self::forwarding::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, forward};
 pub(super) use self::response::receive_response;
+pub(super) use self::trailers::receive_trailers;
 use super::h1_head::RequestBody;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");

@@ -20,6 +20,9 @@ use super::up::{Up, UpEvent};
 /// An app that sends more interim responses than this is broken or hostile.
 const MAX_INTERIM: u32 = 64;
 
+/// Bytes that a peer takes in an idle timeout of what waits for it, or it counts as stalled.
+pub(super) const LEAST: u64 = 1024;
+
 /// For the ledger: the client had the response to read and did not.
 pub(super) const CLIENT_STALLED: &str = "client_stalled";
 
@@ -116,7 +119,8 @@ impl<'a> Pump<'a> {
     /// Sends the request until the final response head is there.
     pub(super) async fn send_until_head(&mut self) -> Result<Box<ResponseHeader>, Stop> {
         if self.down.request_ended() {
-            self.end_request().await?;
+            let trailers = self.down.take_trailers();
+            self.end_request(trailers).await?;
         }
         self.until_head().await
     }
@@ -158,7 +162,8 @@ impl<'a> Pump<'a> {
                     }
                     // What is known to be the last piece takes the end along; alone it would cost a frame or a send.
                     if self.up.ends_here() {
-                        return self.finish(None);
+                        let trailers = self.up.take_trailers();
+                        return self.finish(trailers);
                     }
                 }
                 Event::Up(UpEvent::End(trailers)) => return self.finish(trailers),
@@ -187,9 +192,9 @@ impl<'a> Pump<'a> {
                 }
                 Event::Up(UpEvent::Failed(_) | UpEvent::Interim(_) | UpEvent::Head(_))
                 | Event::Down(DownEvent::Gone | DownEvent::Malformed) => return Err(Stop::Gone),
-                Event::Down(DownEvent::End) => {
+                Event::Down(DownEvent::End(_)) => {
                     client_done = true;
-                    self.up.end().await;
+                    self.up.end(None).await;
                 }
                 Event::Down(event) => self.request(event).await?,
                 // Who has stopped sending has most likely gone, and is not waited for as long as two who just rest.
@@ -205,6 +210,7 @@ impl<'a> Pump<'a> {
 
     /// Ends the response towards the client.
     pub(super) fn finish(&mut self, trailers: Option<HeaderMap>) -> Result<(), Stop> {
+        let trailers = trailers.and_then(heads::receive_trailers);
         let mut last = None;
         if self.chain.reads_response_body() {
             self.chain
@@ -241,12 +247,13 @@ impl<'a> Pump<'a> {
                 }
                 Ok(())
             }
-            DownEvent::End => self.end_request().await,
+            DownEvent::End(trailers) => self.end_request(trailers).await,
         }
     }
 
     /// Tells the upstream that the request is complete.
-    async fn end_request(&mut self) -> Result<(), Stop> {
+    async fn end_request(&mut self, trailers: Option<HeaderMap>) -> Result<(), Stop> {
+        let trailers = trailers.and_then(heads::receive_trailers);
         if self.chain.reads_request_body() && self.carries == Carries::Http {
             let mut last = None;
             self.chain
@@ -256,7 +263,7 @@ impl<'a> Pump<'a> {
                 self.up.body(chunk).await;
             }
         }
-        self.up.end().await;
+        self.up.end(trailers).await;
         self.request_sent = true;
         Ok(())
     }
@@ -277,7 +284,10 @@ impl<'a> Pump<'a> {
                 // A peer that takes a little now and then gives no event, but is not idle.
                 let taken = self.up.taken() + self.down.taken();
                 let first = timer.is_none();
-                if !first && taken == progress {
+                // A few bytes only to look alive are not enough of what waits.
+                let waits = !(self.up.is_drained() && self.down.is_drained());
+                let least = if waits { LEAST } else { 1 };
+                if !first && taken - progress < least {
                     return Poll::Ready(Event::Deadline);
                 }
                 progress = taken;

@@ -61,6 +61,8 @@ pub(super) struct H1Up {
     sent_before: u64,
     reading: Reading,
     deaf: bool,
+    /// The request body is sent in chunks.
+    chunked: bool,
     /// Nothing more is sent once what waits has left, though the upstream may still send.
     closes_write: bool,
 }
@@ -108,6 +110,7 @@ impl Up {
             sent_before,
             reading: Reading::Head,
             deaf: false,
+            chunked: body == RequestBody::Chunked,
             closes_write: false,
         })))
     }
@@ -159,8 +162,8 @@ impl Up {
         }
     }
 
-    /// The request body is complete.
-    pub(super) async fn end(&mut self) {
+    /// The request body is complete. Trailers go along where they can: only a chunked body has a place for them.
+    pub(super) async fn end(&mut self, trailers: Option<HeaderMap>) {
         match self {
             Self::H1(up) if !up.deaf => {
                 if up.session.was_upgraded() {
@@ -168,9 +171,12 @@ impl Up {
                     up.closes_write = true;
                 } else {
                     up.deaf = up.session.finish_body().await.is_err();
+                    if let Some(trailers) = trailers.filter(|_| up.chunked) {
+                        up.outlet.push_with(|out| h1_head::add_trailers(&trailers, out));
+                    }
                 }
             }
-            Self::H2(up) => up.sink.end(None),
+            Self::H2(up) => up.sink.end(trailers),
             Self::H1(_) => {}
         }
     }
@@ -215,7 +221,15 @@ impl Up {
         }
     }
 
-    /// Whether the piece of body just read is known to be the last one, with no trailers after it.
+    /// Trailers that were read with the last piece of body.
+    pub(super) fn take_trailers(&mut self) -> Option<HeaderMap> {
+        match self {
+            Self::H1(up) => up.outlet.take_trailers(),
+            Self::H2(_) => None,
+        }
+    }
+
+    /// Whether the piece of body just read is known to be the last one, with no trailers still to come.
     pub(super) fn ends_here(&mut self) -> bool {
         let (done, reading) = match self {
             Self::H1(up) => (up.session.is_body_done(), &mut up.reading),
@@ -283,7 +297,7 @@ impl H1Up {
                 Poll::Ready(Ok(Some(chunk))) => Poll::Ready(UpEvent::Body(chunk)),
                 Poll::Ready(Ok(None)) => {
                     self.reading = Reading::Nothing;
-                    Poll::Ready(UpEvent::End(None))
+                    Poll::Ready(UpEvent::End(self.outlet.take_trailers()))
                 }
                 Poll::Ready(Err(_)) => Poll::Ready(UpEvent::Failed(Failure::ResponseIncomplete)),
             },

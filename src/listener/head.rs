@@ -47,6 +47,8 @@ impl From<Flaw> for Unread {
 pub(super) async fn read(wire: &mut Wire, bytes: &mut BytesMut) -> Result<(), Unread> {
     let mut scanner = Scanner::new(Kind::Request);
     let mut scanned = 0;
+    // Those of a body that was read and dropped are nobody's.
+    wire.set_trailers(None);
     loop {
         if scanned == 0 {
             skip_empty_lines(bytes);
@@ -57,7 +59,9 @@ pub(super) async fn read(wire: &mut Wire, bytes: &mut BytesMut) -> Result<(), Un
             if let Some(end) = scanner.feed(fresh)? {
                 if scanner.is_chunked() {
                     let mut chunks = Chunks::new();
-                    if chunks.feed(fresh.get(end..).unwrap_or_default())?.is_none() {
+                    if chunks.feed(fresh.get(end..).unwrap_or_default())?.is_some() {
+                        wire.set_trailers(chunks.into_trailers());
+                    } else {
                         wire.expect_chunks(chunks);
                     }
                 }

@@ -1,7 +1,7 @@
 //! The streams of one HTTP/2 connection.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use h2::server::{Connection, SendResponse};
@@ -29,6 +29,8 @@ const MAX_RESET_STREAMS: usize = 64;
 #[derive(Default)]
 struct Streams {
     open: AtomicUsize,
+    /// So many the client has reset.
+    resets: Arc<AtomicU32>,
     none: Notify,
 }
 
@@ -65,6 +67,7 @@ pub(super) async fn serve(
     let streams = Arc::new(Streams::default());
     let mut draining = worker.draining.clone();
     let mut drained = false;
+    let mut accepted_in_all = 0_u32;
     loop {
         let accepted = tokio::select! {
             accepted = connection.accept() => accepted,
@@ -86,11 +89,20 @@ pub(super) async fn serve(
         };
         match accepted {
             Some(Ok((request, respond))) => {
+                accepted_in_all = accepted_in_all.saturating_add(1);
+                // A browser that leaves a page resets what it had asked for; an attacker resets all it asks for.
+                let resets = streams.resets.load(Ordering::Relaxed);
+                if resets > limits.max_resets && resets > accepted_in_all / 2 {
+                    tracing::debug!(resets, "too many streams were reset");
+                    worker.metrics.connections(direction).too_many_resets.inc();
+                    connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                    break;
+                }
                 streams.open.fetch_add(1, Ordering::Relaxed);
                 let guard = StreamGuard(streams.clone());
-                let (worker, client) = (worker.clone(), client.clone());
+                let (worker, client, resets) = (worker.clone(), client.clone(), streams.resets.clone());
                 tokio::spawn(async move {
-                    stream(&worker, direction, &client, request, respond).await;
+                    stream(&worker, direction, &client, request, respond, resets).await;
                     drop(guard);
                 });
             }
@@ -124,6 +136,7 @@ async fn stream(
     client: &Client,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
+    resets: Arc<AtomicU32>,
 ) {
     let (parts, body) = request.into_parts();
     let head = RequestHeader::from(parts);
@@ -138,6 +151,6 @@ async fn stream(
         return;
     }
     let head_only = head.method == Method::HEAD;
-    let down = Down::http2(body, respond, head_only);
+    let down = Down::http2(body, respond, head_only, resets);
     engine::serve(worker, direction, client, down, Box::new(head)).await;
 }

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::{Buf, Bytes, BytesMut};
+use http::HeaderMap;
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
@@ -98,6 +99,8 @@ struct Out {
     buffer: BytesMut,
     /// A send failed where nobody could be told; the next drain tells.
     broken: bool,
+    /// Of the body that was read last: what a session drops is handed past it.
+    trailers: Option<Box<HeaderMap>>,
 }
 
 impl Out {
@@ -209,6 +212,11 @@ impl Outlet {
         self.0.sent.load(Ordering::Relaxed)
     }
 
+    /// The trailers of the body that was read, if there were any.
+    pub(crate) fn take_trailers(&self) -> Option<HeaderMap> {
+        self.0.out().trailers.take().map(|trailers| *trailers)
+    }
+
     /// Whether a read failed for what was read, and not for the connection.
     pub(crate) fn is_malformed(&self) -> bool {
         self.0.malformed.load(Ordering::Relaxed)
@@ -260,6 +268,7 @@ impl Wire {
             half,
             buffer: BytesMut::new(),
             broken: false,
+            trailers: None,
         });
         let (sent, received) = (AtomicU64::new(0), AtomicU64::new(0));
         Self {
@@ -307,12 +316,18 @@ impl Wire {
     /// What is read next is the head of a response, after interim ones perhaps, and then its body. A flaw in how they are
     /// written is an error of the read.
     pub(crate) fn expect_response(&mut self, may_have_body: bool) {
+        self.set_trailers(None);
         self.gate = Gate::Head(Scanner::new(Kind::Response), may_have_body);
     }
 
     /// What is read next is the rest of a chunked body.
     pub(crate) fn expect_chunks(&mut self, chunks: Chunks) {
         self.gate = Gate::Chunks(chunks);
+    }
+
+    /// Keeps the trailers of the body that was read, for who asks the [`Outlet`].
+    pub(crate) fn set_trailers(&self, trailers: Option<Box<HeaderMap>>) {
+        self.shared.out().trailers = trailers;
     }
 
     /// Lets what was read pass, if it may.
@@ -332,8 +347,10 @@ impl Wire {
                     };
                 }
                 Gate::Chunks(chunks) => {
-                    if chunks.feed(bytes)?.is_some() {
-                        self.gate = Gate::Open;
+                    if chunks.feed(bytes)?.is_some()
+                        && let Gate::Chunks(chunks) = std::mem::replace(&mut self.gate, Gate::Open)
+                    {
+                        self.set_trailers(chunks.into_trailers());
                     }
                     return Ok(());
                 }

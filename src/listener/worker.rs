@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -12,6 +11,7 @@ use pillion_filters::{Connection, Direction};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use super::open::OpenConnections;
 use super::sniff::{self, Spoken};
 use super::wire::{Wire, Writes};
 use super::{http1, http2};
@@ -37,27 +37,6 @@ pub(crate) struct Worker {
     pub(crate) draining: watch::Receiver<bool>,
     /// Open client connections of all workers, by direction.
     pub(crate) open: Arc<OpenConnections>,
-}
-
-/// Open client connections of all workers.
-#[derive(Default)]
-pub(crate) struct OpenConnections {
-    inbound: AtomicUsize,
-    outbound: AtomicUsize,
-}
-
-impl OpenConnections {
-    fn of(&self, direction: Direction) -> &AtomicUsize {
-        match direction {
-            Direction::Inbound => &self.inbound,
-            Direction::Outbound => &self.outbound,
-        }
-    }
-
-    /// Both directions together.
-    pub(crate) fn total(&self) -> usize {
-        self.inbound.load(Ordering::Relaxed) + self.outbound.load(Ordering::Relaxed)
-    }
 }
 
 impl Worker {
@@ -123,43 +102,22 @@ pub(crate) async fn accept(worker: Arc<Worker>, direction: Direction, listener: 
 }
 
 fn admit(worker: &Arc<Worker>, direction: Direction, stream: TcpStream, peer: SocketAddr) {
-    let metrics = worker.metrics.connections(direction);
     let limits = match worker.snapshot.load().side(direction) {
         Some(side) => side.limits,
+        // A reload that takes a side away is refused, so this does not happen.
         None => return,
     };
-    let open = worker.open.of(direction);
-    if open.fetch_add(1, Ordering::Relaxed) >= limits.max_connections {
-        open.fetch_sub(1, Ordering::Relaxed);
-        metrics.too_many.inc();
+    let client = Client::new(peer, stream.local_addr().ok());
+    let ip = peer.ip().to_canonical();
+    let Some(guard) = worker.open.admit(direction, ip, limits, &worker.metrics) else {
         return;
-    }
-    metrics.accepted.inc();
-    metrics.open.inc();
+    };
     let worker = worker.clone();
     tokio::spawn(async move {
         let _ = stream.set_nodelay(true);
-        let client = Client::new(peer, stream.local_addr().ok());
-        let guard = OpenGuard {
-            worker: worker.clone(),
-            direction,
-        };
         serve(&worker, direction, Wire::tcp(stream), client, limits).await;
         drop(guard);
     });
-}
-
-/// Counts a connection down however its task ends.
-struct OpenGuard {
-    worker: Arc<Worker>,
-    direction: Direction,
-}
-
-impl Drop for OpenGuard {
-    fn drop(&mut self) {
-        self.worker.open.of(self.direction).fetch_sub(1, Ordering::Relaxed);
-        self.worker.metrics.connections(self.direction).open.dec();
-    }
 }
 
 /// Ready once the sidecar drains and whoever was about to send a request has had the time to.

@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use http::{HeaderMap, HeaderName, HeaderValue};
+
 use super::{Flaw, fields};
 
 /// Bytes of one size line, extensions included. Nobody needs them.
@@ -11,6 +13,7 @@ const MAX_LINE: usize = 4 * 1024;
 const MAX_TRAILERS: usize = 64 * 1024;
 
 const BAD_SIZE: Flaw = Flaw::Malformed("a chunk size that is none");
+const NO_FIELD: Flaw = Flaw::Malformed("a trailer field that is none");
 
 /// Checks a chunked body that comes in pieces.
 #[derive(Debug)]
@@ -18,7 +21,10 @@ pub(crate) struct Chunks {
     state: State,
     /// The size line or trailer line whose end has not come yet.
     partial: Vec<u8>,
-    trailers: usize,
+    /// Bytes of the trailer section.
+    trailer_bytes: usize,
+    /// Its fields; the session behind drops them.
+    trailers: Option<Box<HeaderMap>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -35,8 +41,14 @@ impl Chunks {
         Self {
             state: State::Size,
             partial: Vec::new(),
-            trailers: 0,
+            trailer_bytes: 0,
+            trailers: None,
         }
+    }
+
+    /// The fields of the trailer section, if there were any.
+    pub(crate) fn into_trailers(self) -> Option<Box<HeaderMap>> {
+        self.trailers
     }
 
     /// Looks at what came next. Where the body ends in it, the number of bytes that belong to the body.
@@ -68,7 +80,7 @@ impl Chunks {
         let most = match self.state {
             State::Data(_) => 2,
             State::Size => MAX_LINE,
-            State::Trailers => MAX_TRAILERS - self.trailers,
+            State::Trailers => MAX_TRAILERS - self.trailer_bytes,
         };
         if self.partial.len() + line.len() > most {
             return Err(BAD_SIZE);
@@ -104,8 +116,14 @@ impl Chunks {
             State::Data(_) => return Err(Flaw::Malformed("a chunk longer than its size")),
             State::Trailers if line.is_empty() => return Ok(true),
             State::Trailers => {
-                self.trailers += line.len();
-                fields::split(line)?;
+                self.trailer_bytes += line.len();
+                let (name, value) = fields::split(line)?;
+                let name = HeaderName::from_bytes(name).map_err(|_| NO_FIELD)?;
+                let value = HeaderValue::from_bytes(value.trim_ascii()).map_err(|_| NO_FIELD)?;
+                let trailers = self.trailers.get_or_insert_default();
+                if trailers.try_append(name, value).is_err() {
+                    return Err(Flaw::TooMany);
+                }
             }
         }
         Ok(false)
@@ -155,6 +173,16 @@ mod tests {
         let bytes: Vec<_> = body.chunks(1).collect();
         assert_eq!(feed(&bytes), Ok(Some(1)));
         assert_eq!(feed(&[b"0\r\n\r\n"]), Ok(Some(5)));
+    }
+
+    #[test]
+    fn trailers_are_kept() {
+        let mut chunks = Chunks::new();
+        let body = b"0\r\nX: y \r\nx: z\r\nEmpty:\r\n\r\n";
+        assert_eq!(chunks.feed(body), Ok(Some(body.len())));
+        let trailers = chunks.into_trailers().unwrap();
+        assert_eq!(trailers.get_all("x").iter().collect::<Vec<_>>(), ["y", "z"]);
+        assert_eq!(trailers["empty"], "");
     }
 
     #[test]

@@ -40,6 +40,10 @@ pub struct ConnectionMetrics {
     pub accepted: IntCounter,
     /// Closed at once because too many were open.
     pub too_many: IntCounter,
+    /// Closed at once because too many of the same client were open.
+    pub too_many_of_client: IntCounter,
+    /// Closed because the client reset most of its streams.
+    pub too_many_resets: IntCounter,
     /// Closed because what came was no valid HTTP.
     pub malformed: IntCounter,
     /// Closed because the request head did not come in time.
@@ -300,6 +304,8 @@ impl Families<'_> {
             open: labelled(&open, of)?,
             accepted: labelled(&accepted, of)?,
             too_many: labelled(&refused, &[direction.as_str(), "too_many"])?,
+            too_many_of_client: labelled(&refused, &[direction.as_str(), "too_many_of_client"])?,
+            too_many_resets: labelled(&refused, &[direction.as_str(), "too_many_resets"])?,
             header_timeout: labelled(&refused, &[direction.as_str(), "header_timeout"])?,
             malformed: labelled(&refused, &[direction.as_str(), "malformed"])?,
         })

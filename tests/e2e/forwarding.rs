@@ -272,25 +272,6 @@ fn chunked_bodies_pass_both_ways() {
     assert_eq!(client.read_chunked().0, b"second");
 }
 
-/// RFC 9110, section 6.5.1: they may be dropped, but not merged into the head.
-#[test]
-fn trailers_of_a_request_end_here() {
-    let app = App::listen();
-    let sidecar = Sidecar::before(&app);
-    let mut client = sidecar.connect();
-    client.send(
-        "POST / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n\
-         3\r\nabc\r\n0\r\nX-Sum: 1\r\n\r\n",
-    );
-    let mut origin = app.accept();
-    let head = origin.read_head();
-    assert_eq!(fields(&head, "trailer"), [""; 0]);
-    assert_eq!(fields(&head, "x-sum"), [""; 0]);
-    assert_eq!(origin.read_chunked(), (b"abc".to_vec(), String::new()));
-    origin.send(OK);
-    assert_eq!(client.read_answer().text(), "ok");
-}
-
 #[test]
 fn a_body_that_ends_with_the_apps_connection_is_chunked_for_the_client() {
     let app = App::listen();

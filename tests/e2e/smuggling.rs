@@ -120,7 +120,9 @@ fn requests_that_are_clear_arrive_in_one_form() {
         ),
         (
             "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n005;a=b\r\nhello\r\n0\r\nX: y\r\n\r\n",
-            format!("POST / HTTP/1.1\r\nHost: a\r\n{HOP}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
+            format!(
+                "POST / HTTP/1.1\r\nHost: a\r\n{HOP}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nx: y\r\n\r\n"
+            ),
         ),
         (
             "GET / HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n",

@@ -71,12 +71,19 @@ pub struct ConnectionLimits {
     /// How many connections may be open at once; further ones are closed at once and counted in
     /// `pillion_connections_refused_total`. Default: `10000`.
     pub max_connections: NonZeroUsize,
+    /// How many of them may be of one client address; further ones are treated the same. Not for where a proxy or load balancer
+    /// stands in front, which is one address. Default: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections_per_client: Option<NonZeroUsize>,
     /// How long a client may take to send a request's head; then it gets a 408. Default: `10s`.
     pub header_timeout: HumanDuration,
     /// How long a connection is kept open without a request; then it is closed. Default: `75s`.
     pub idle_timeout: HumanDuration,
     /// How many HTTP/2 streams one connection may have open. Default: `128`.
     pub max_streams: NonZeroU32,
+    /// How many HTTP/2 streams a client may reset on one connection. One that resets more, and most of what it opens, gets GOAWAY
+    /// with `ENHANCE_YOUR_CALM`, and its connection is closed. Default: `200`.
+    pub max_resets: NonZeroU32,
     /// Whether a client that closed its sending side still gets its answer. Default: `false`: it counts as gone, and its
     /// exchange is ended.
     pub allow_half_close: bool,
@@ -86,9 +93,11 @@ impl Default for ConnectionLimits {
     fn default() -> Self {
         Self {
             max_connections: NonZeroUsize::MIN.saturating_add(9_999),
+            max_connections_per_client: None,
             header_timeout: HumanDuration::from_secs(10),
             idle_timeout: HumanDuration::from_secs(75),
             max_streams: NonZeroU32::MIN.saturating_add(127),
+            max_resets: NonZeroU32::MIN.saturating_add(199),
             allow_half_close: false,
         }
     }

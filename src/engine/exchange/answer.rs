@@ -12,7 +12,7 @@ use pingora_http::ResponseHeader;
 use super::Run;
 use crate::clock;
 use crate::engine::down::DownEvent;
-use crate::engine::pump::{CLIENT_STALLED, Stop, grpc_status};
+use crate::engine::pump::{CLIENT_STALLED, LEAST, Stop, grpc_status};
 
 /// Request bytes read and dropped so that a connection whose request was refused can live on.
 const READ_AND_DROP: usize = 64 * 1024;
@@ -43,7 +43,7 @@ impl Run<'_> {
                 Some(Ok(())) => return End::Complete,
                 Some(Err(())) => return End::ClientAborted,
                 None if left.is_some_and(|left| limit == Some(left)) => return End::Failed(Failure::ExchangeTimeout),
-                None if self.down.taken() > before => {}
+                None if self.down.taken() - before >= LEAST => {}
                 None => {
                     self.story.exchange.ledger.enter("engine", CLIENT_STALLED);
                     return End::ClientAborted;
@@ -177,7 +177,7 @@ impl Run<'_> {
             });
             match event.await {
                 Some(DownEvent::Body(chunk)) => dropped += chunk.len(),
-                Some(DownEvent::End | DownEvent::Gone | DownEvent::Malformed) | None => break,
+                Some(DownEvent::End(_) | DownEvent::Gone | DownEvent::Malformed) | None => break,
             }
         }
         if !self.down.request_ended() {

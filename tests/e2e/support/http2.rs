@@ -123,6 +123,13 @@ impl H2Client {
         self.send(request, true).0
     }
 
+    /// Sends a GET, if the connection still takes one.
+    pub(crate) fn try_get(&mut self, path: &str) -> Result<ResponseFuture, h2::Error> {
+        let request = Request::get(format!("http://a{path}")).body(()).unwrap();
+        wait(poll_fn(|cx| self.send.poll_ready(cx)))?;
+        Ok(self.send.send_request(request, true)?.0)
+    }
+
     /// Sends a POST whose body is still to come.
     pub(crate) fn post(&mut self, path: &str) -> (ResponseFuture, SendStream<Bytes>) {
         self.send(Request::post(format!("http://a{path}")).body(()).unwrap(), false)
@@ -223,6 +230,11 @@ impl H2App {
     /// The next request.
     pub(crate) fn next(&self) -> Call {
         self.calls.recv_timeout(PATIENCE).expect("a request")
+    }
+
+    /// The next request, if it comes in that time.
+    pub(crate) fn next_within(&self, time: std::time::Duration) -> Option<Call> {
+        self.calls.recv_timeout(time).ok()
     }
 
     /// Connections accepted so far.

@@ -20,6 +20,14 @@ impl Peer {
         Self::new(TcpStream::connect(address).unwrap())
     }
 
+    /// Connects from another address of this machine.
+    pub(crate) fn connect_from(own: [u8; 4], address: SocketAddr) -> Self {
+        let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((own, 0)).into()).unwrap();
+        socket.connect(&address.into()).unwrap();
+        Self::new(socket.into())
+    }
+
     /// Connects with a receive buffer as small as the system has.
     pub(crate) fn connect_narrow(address: SocketAddr) -> Self {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
