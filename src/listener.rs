@@ -3,6 +3,7 @@
 //! Each worker is one thread with a runtime, listening sockets (`SO_REUSEPORT`) and upstream connections of its own, so
 //! nothing on the hot path is shared between cores. HTTP/1.1 and cleartext HTTP/2 share a port: the first bytes tell.
 
+mod frames;
 mod head;
 mod http1;
 mod http2;

@@ -69,7 +69,9 @@ pub(super) async fn read(wire: &mut Wire, bytes: &mut BytesMut) -> Result<(), Un
             }
             scanned = bytes.len();
         }
-        bytes.reserve(FIRST_READ);
+        if bytes.capacity() == bytes.len() {
+            bytes.reserve(FIRST_READ);
+        }
         match wire.read_buf(bytes).await {
             Ok(0) | Err(_) => return Err(Unread::Closed),
             Ok(_) => {}

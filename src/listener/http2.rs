@@ -52,6 +52,7 @@ pub(super) async fn serve(
     client: Client,
     limits: ConnectionLimits,
 ) {
+    let outlet = wire.outlet();
     let handshake = h2::server::Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -108,6 +109,11 @@ pub(super) async fn serve(
             }
             Some(Err(error)) => {
                 tracing::debug!(%error, "HTTP/2 connection failed");
+                if outlet.is_malformed() {
+                    worker.metrics.connections(direction).too_many_frames.inc();
+                    // What it is owed, it would not read.
+                    return;
+                }
                 break;
             }
             None => return,

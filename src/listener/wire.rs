@@ -28,6 +28,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
 
+use super::frames::FrameMeter;
 use crate::strict::{Chunks, Flaw, Kind, Scanner};
 
 /// At this much unsent the pump stops producing until the peer has read some.
@@ -248,6 +249,8 @@ enum Gate {
     Head(Scanner, bool),
     /// A chunked body is expected.
     Chunks(Chunks),
+    /// The frames of an HTTP/2 client are.
+    Frames(Box<FrameMeter>),
 }
 
 impl Wire {
@@ -325,6 +328,14 @@ impl Wire {
         self.gate = Gate::Chunks(chunks);
     }
 
+    /// What is read next is HTTP/2 from its preface on; a flood of frames is an error of the read.
+    pub(crate) fn expect_frames(&mut self) {
+        let mut meter = FrameMeter::new();
+        // What was read ahead is too little to be a flood.
+        meter.feed(&self.prefix, 0);
+        self.gate = Gate::Frames(Box::new(meter));
+    }
+
     /// Keeps the trailers of the body that was read, for who asks the [`Outlet`].
     pub(crate) fn set_trailers(&self, trailers: Option<Box<HeaderMap>>) {
         self.shared.out().trailers = trailers;
@@ -344,6 +355,14 @@ impl Wire {
                         Gate::Chunks(Chunks::new())
                     } else {
                         Gate::Open
+                    };
+                }
+                Gate::Frames(meter) => {
+                    let sent = self.shared.sent.load(Ordering::Relaxed);
+                    return if meter.feed(bytes, sent) {
+                        Ok(())
+                    } else {
+                        Err(Flaw::TooMany)
                     };
                 }
                 Gate::Chunks(chunks) => {
@@ -414,6 +433,13 @@ impl Wire {
     }
 }
 
+fn count(written: Poll<io::Result<usize>>, sent: &AtomicU64) -> Poll<io::Result<usize>> {
+    if let Poll::Ready(Ok(n)) = written {
+        sent.fetch_add(n as u64, Ordering::Relaxed);
+    }
+    written
+}
+
 impl AsyncRead for Wire {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let me = self.get_mut();
@@ -442,7 +468,7 @@ impl AsyncWrite for Wire {
         let shared = &self.shared;
         let mut out = shared.out();
         if self.writes == Writes::Direct {
-            return out.half.poll_write(cx, data);
+            return count(out.half.poll_write(cx, data), &shared.sent);
         }
         if out.buffer.len() > HARD_LIMIT {
             ready!(out.poll_drain(cx, &shared.sent))?;
@@ -461,7 +487,10 @@ impl AsyncWrite for Wire {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         if self.writes == Writes::Direct {
-            return self.shared.out().half.poll_write_vectored(cx, slices);
+            return count(
+                self.shared.out().half.poll_write_vectored(cx, slices),
+                &self.shared.sent,
+            );
         }
         let first = slices.iter().find(|slice| !slice.is_empty());
         first.map_or(Poll::Ready(Ok(0)), |slice| self.poll_write(cx, slice))

@@ -145,6 +145,7 @@ async fn serve(
         Ok(Some(Spoken::Http1)) => http1::serve(worker, direction, wire, &client, limits).await,
         Ok(Some(Spoken::Http2)) => {
             wire.set_writes(Writes::Direct);
+            wire.expect_frames();
             http2::serve(worker, direction, wire, client, limits).await;
         }
         Ok(None) | Err(_) => {}

@@ -42,6 +42,8 @@ pub struct ConnectionMetrics {
     pub too_many: IntCounter,
     /// Closed at once because too many of the same client were open.
     pub too_many_of_client: IntCounter,
+    /// Closed because the client sent more HTTP/2 frames than it did with them.
+    pub too_many_frames: IntCounter,
     /// Closed because the client reset most of its streams.
     pub too_many_resets: IntCounter,
     /// Closed because what came was no valid HTTP.
@@ -305,6 +307,7 @@ impl Families<'_> {
             accepted: labelled(&accepted, of)?,
             too_many: labelled(&refused, &[direction.as_str(), "too_many"])?,
             too_many_of_client: labelled(&refused, &[direction.as_str(), "too_many_of_client"])?,
+            too_many_frames: labelled(&refused, &[direction.as_str(), "too_many_frames"])?,
             too_many_resets: labelled(&refused, &[direction.as_str(), "too_many_resets"])?,
             header_timeout: labelled(&refused, &[direction.as_str(), "header_timeout"])?,
             malformed: labelled(&refused, &[direction.as_str(), "malformed"])?,

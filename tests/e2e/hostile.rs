@@ -96,3 +96,21 @@ fn a_client_that_takes_a_byte_now_and_then_has_stalled() {
     });
     sidecar.await_metric("pillion_failures_total", 1.0);
 }
+
+#[test]
+fn a_client_that_sends_pings_without_end_is_cut_off() {
+    let app = App::listen();
+    let sidecar = Sidecar::before(&app);
+    let mut client = sidecar.connect();
+    let ping = b"\0\0\x08\x06\0\0\0\0\x0012345678";
+    client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
+    let mut flood = client.twin();
+    std::thread::scope(|scope| {
+        scope.spawn(move || while flood.try_send(ping.repeat(500)).is_ok() {});
+        client.read_to_end();
+    });
+    sidecar.await_metric(
+        r#"pillion_connections_refused_total{direction="inbound",reason="too_many_frames"}"#,
+        1.0,
+    );
+}

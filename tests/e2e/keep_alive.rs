@@ -38,7 +38,7 @@ fn what_an_app_says_of_its_idle_timeout_is_kept_to() {
     let mut origin = on_new(&mut client, &app, GET, ok);
     on_same(&mut client, &app, &mut origin, GET, ok);
     sleep(Duration::from_millis(1700));
-    on_new(&mut client, &app, GET, OK);
+    let _other = on_new(&mut client, &app, GET, OK);
     sidecar.await_metric(r#"pillion_upstream_connections_closed_total{reason="peer"}"#, 0.0);
 }
 
