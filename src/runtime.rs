@@ -37,9 +37,10 @@ use crate::upstream::OffLimits;
 
 /// How often a stop looks whether what it waits for is there.
 const LOOK: Duration = Duration::from_millis(10);
-/// How long a process that is succeeded waits until none of its threads accepts.
-const RETIRE: Duration = Duration::from_secs(1);
-/// What a connection that such a process was the last to accept has to begin its request. Nobody waits for the end of this.
+/// How long workers may take to hear that they are to accept no more.
+const LAST_ACCEPT: Duration = Duration::from_secs(1);
+/// What the last connections a process accepted before its successor did have to begin a request. Nobody waits for the old
+/// process to end, so there is no hurry.
 const SETTLE: Duration = Duration::from_secs(1);
 
 /// What the threads of a sidecar share.
@@ -54,8 +55,7 @@ pub(crate) struct Shared {
     ground: Ground,
     metrics: Arc<ProxyMetrics>,
     open: Arc<OpenConnections>,
-    /// Turns true when another process serves in the place of this one. Whoever accepts watches it, and drops its receiver
-    /// once it does not accept any more.
+    /// Turns true when another process serves in the place of this one. Each worker has a receiver for as long as it accepts.
     handed_over: watch::Sender<bool>,
     draining: watch::Sender<bool>,
     /// False from the moment the sidecar is told to stop, before it stops accepting.
@@ -99,6 +99,7 @@ pub struct Running {
     to_pass_on: Vec<Listening>,
     threads: Vec<std::thread::JoinHandle<()>>,
     stopped: watch::Sender<bool>,
+    admin_stopped: watch::Sender<bool>,
     telemetry: start::TelemetryThreads,
 }
 
@@ -114,22 +115,29 @@ impl Running {
     /// Stops without a word to anybody: a successor has the sockets, and all that is in their queues.
     fn retire(self) {
         self.shared.ready.store(false, Ordering::Relaxed);
-        self.shared.handed_over.send_replace(true);
-        let began = Instant::now();
+        self.admin_stopped.send_replace(true);
         // A worker that drains takes what is queued, with little time left for it; the successor has all the time.
-        while self.shared.handed_over.receiver_count() > 0 && began.elapsed() < RETIRE {
-            std::thread::sleep(LOOK);
-        }
+        self.shared.handed_over.send_replace(true);
+        self.await_last_accept();
         std::thread::sleep(SETTLE);
         self.drain();
     }
 
-    fn drain(self) {
+    /// Waits until no worker accepts any more, so that all connections there will be are counted as open.
+    fn await_last_accept(&self) {
+        let began = Instant::now();
+        while self.shared.handed_over.receiver_count() > 0 && began.elapsed() < LAST_ACCEPT {
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    fn drain(mut self) {
         // As long as these are open, the kernel takes connections that nobody accepts.
-        drop(self.to_pass_on);
+        self.to_pass_on.clear();
         let grace_period = self.shared.loaded.load().config.shutdown.grace_period.0;
         self.shared.draining.send_replace(true);
         let began = Instant::now();
+        self.await_last_accept();
         // Connections close by themselves once they are idle; this only watches.
         while self.shared.open.total() > 0 && began.elapsed() < grace_period {
             std::thread::sleep(LOOK);
@@ -138,6 +146,7 @@ impl Running {
         if left > 0 {
             tracing::warn!(connections = left, "grace period is over, closing what is left");
         }
+        self.admin_stopped.send_replace(true);
         self.stopped.send_replace(true);
         for thread in self.threads {
             // A panic in there was reported when it happened.

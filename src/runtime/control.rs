@@ -30,7 +30,6 @@ pub(super) fn spawn(
     mut stopped: watch::Receiver<bool>,
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut handed_over = shared.handed_over.subscribe();
     std::thread::Builder::new().name("control".to_owned()).spawn(move || {
         runtime.block_on(async move {
             let listener = match tokio::net::TcpListener::from_std(listener) {
@@ -47,11 +46,8 @@ pub(super) fn spawn(
                     .map(|token| token.expose().to_owned())
             };
             let stop = async move {
-                // An error means that the sidecar is gone, which is a stop as well. A successor answers for itself.
-                tokio::select! {
-                    _ = stopped.wait_for(|&stopped| stopped) => {}
-                    _ = handed_over.wait_for(|&handed_over| handed_over) => {}
-                }
+                // An error means that the sidecar is gone, which is a stop as well.
+                let _ = stopped.wait_for(|&stopped| stopped).await;
             };
             if let Err(error) = admin::serve(listener, token, Arc::new(Source(shared)), stop).await {
                 tracing::error!(%error, "the admin API failed");

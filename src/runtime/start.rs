@@ -130,14 +130,14 @@ pub fn start_after(predecessor: Option<&Predecessor>, loaded: Loaded, options: O
         draining: watch::Sender::new(false),
         ready: AtomicBool::new(true),
     });
-    let stopped = watch::Sender::new(false);
+    let (stopped, admin_stopped) = (watch::Sender::new(false), watch::Sender::new(false));
     let mut threads = Vec::with_capacity(count + 1);
     let (workers, admin_sockets) = share_out(listening, count);
     for (index, listeners) in workers.into_iter().enumerate() {
         threads.push(workers::spawn(&shared, index, listeners, stopped.subscribe())?);
     }
     for listener in admin_sockets {
-        threads.push(control::spawn(shared.clone(), listener, stopped.subscribe())?);
+        threads.push(control::spawn(shared.clone(), listener, admin_stopped.subscribe())?);
     }
     Ok(Running {
         inbound,
@@ -147,6 +147,7 @@ pub fn start_after(predecessor: Option<&Predecessor>, loaded: Loaded, options: O
         to_pass_on,
         threads,
         stopped,
+        admin_stopped,
         telemetry: telemetry_threads,
     })
 }

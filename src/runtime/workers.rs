@@ -53,9 +53,17 @@ async fn serve(
         accepting.spawn(listener::accept(worker.clone(), direction, listener));
     }
     tokio::spawn(async move {
-        let _ = handed_over.wait_for(|&handed_over| handed_over).await;
-        // What is still queued is the successor's. Who waits for the receivers to go knows that nothing accepts any more.
-        accepting.shutdown().await;
+        let ended = async { while accepting.join_next().await.is_some() {} };
+        let passed_on = tokio::select! {
+            _ = handed_over.wait_for(|&handed_over| handed_over) => true,
+            () = ended => false,
+        };
+        if passed_on {
+            // What is still queued is the successor's.
+            accepting.shutdown().await;
+        }
+        // Says that nothing accepts any more.
+        drop(handed_over);
     });
     let mut sweep = tokio::time::interval(SWEEP);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
