@@ -28,3 +28,4 @@ mod support;
 mod telemetry;
 mod timeouts;
 mod upgrade;
+mod upgrade_binary;
