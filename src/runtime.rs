@@ -5,13 +5,18 @@
 //! each, which sleep when there is nothing to do.
 
 mod control;
+mod handover;
 mod restart;
+mod sockets;
 mod start;
+mod successor;
 mod workers;
 
 pub use self::control::Signals;
+pub use self::handover::Predecessor;
 pub(crate) use self::start::dry_ground;
-pub use self::start::{Options, StartError, start};
+pub use self::start::{Options, StartError, start, start_after};
+pub use self::successor::Program;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -22,11 +27,21 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+use self::control::End;
+use self::sockets::Listening;
 use crate::config::{self, Config, ConfigErrors, Loaded};
 use crate::listener::OpenConnections;
 use crate::snapshot::{self, Ground, Snapshot};
 use crate::telemetry::ProxyMetrics;
 use crate::upstream::OffLimits;
+
+/// How often a stop looks whether what it waits for is there.
+const LOOK: Duration = Duration::from_millis(10);
+/// How long workers may take to hear that they are to accept no more.
+const LAST_ACCEPT: Duration = Duration::from_secs(1);
+/// What the last connections a process accepted before its successor did have to begin a request. Nobody waits for the old
+/// process to end, so there is no hurry.
+const SETTLE: Duration = Duration::from_secs(1);
 
 /// What the threads of a sidecar share.
 pub(crate) struct Shared {
@@ -40,6 +55,8 @@ pub(crate) struct Shared {
     ground: Ground,
     metrics: Arc<ProxyMetrics>,
     open: Arc<OpenConnections>,
+    /// Turns true when another process serves in the place of this one. Each worker has a receiver for as long as it accepts.
+    handed_over: watch::Sender<bool>,
     draining: watch::Sender<bool>,
     /// False from the moment the sidecar is told to stop, before it stops accepting.
     ready: AtomicBool,
@@ -78,8 +95,11 @@ pub struct Running {
     /// Where the admin API is.
     pub admin: Option<SocketAddr>,
     shared: Arc<Shared>,
+    /// The listening sockets once more, for a successor.
+    to_pass_on: Vec<Listening>,
     threads: Vec<std::thread::JoinHandle<()>>,
     stopped: watch::Sender<bool>,
+    admin_stopped: watch::Sender<bool>,
     telemetry: start::TelemetryThreads,
 }
 
@@ -89,16 +109,44 @@ impl Running {
         self.shared.ready.store(false, Ordering::Relaxed);
         let shutdown = self.shared.loaded.load().config.shutdown;
         std::thread::sleep(shutdown.drain_delay.0);
+        self.drain();
+    }
+
+    /// Stops without a word to anybody: a successor has the sockets, and all that is in their queues.
+    fn retire(self) {
+        self.shared.ready.store(false, Ordering::Relaxed);
+        self.admin_stopped.send_replace(true);
+        // A worker that drains takes what is queued, with little time left for it; the successor has all the time.
+        self.shared.handed_over.send_replace(true);
+        self.await_last_accept();
+        std::thread::sleep(SETTLE);
+        self.drain();
+    }
+
+    /// Waits until no worker accepts any more, so that all connections there will be are counted as open.
+    fn await_last_accept(&self) {
+        let began = Instant::now();
+        while self.shared.handed_over.receiver_count() > 0 && began.elapsed() < LAST_ACCEPT {
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    fn drain(mut self) {
+        // As long as these are open, the kernel takes connections that nobody accepts.
+        self.to_pass_on.clear();
+        let grace_period = self.shared.loaded.load().config.shutdown.grace_period.0;
         self.shared.draining.send_replace(true);
         let began = Instant::now();
+        self.await_last_accept();
         // Connections close by themselves once they are idle; this only watches.
-        while self.shared.open.total() > 0 && began.elapsed() < shutdown.grace_period.0 {
-            std::thread::sleep(Duration::from_millis(10));
+        while self.shared.open.total() > 0 && began.elapsed() < grace_period {
+            std::thread::sleep(LOOK);
         }
         let left = self.shared.open.total();
         if left > 0 {
             tracing::warn!(connections = left, "grace period is over, closing what is left");
         }
+        self.admin_stopped.send_replace(true);
         self.stopped.send_replace(true);
         for thread in self.threads {
             // A panic in there was reported when it happened.
@@ -107,11 +155,19 @@ impl Running {
         self.telemetry.stop();
     }
 
-    /// Blocks until SIGTERM or SIGINT, reloading on SIGHUP, then stops.
-    pub fn wait(self, signals: Signals) {
-        let signal = signals.wait_for_stop(&self.shared);
-        tracing::info!(signal, "stopping");
-        self.stop();
+    /// Blocks until SIGTERM or SIGINT, reloading on SIGHUP, then stops. With a program, SIGUSR2 starts it to take the place
+    /// of this process.
+    pub fn wait(self, signals: Signals, program: Option<&Program>) {
+        match signals.wait_for_end(&self.shared, &self.to_pass_on, program) {
+            End::Signal(signal) => {
+                tracing::info!(signal, "stopping");
+                self.stop();
+            }
+            End::Successor(pid) => {
+                tracing::info!(pid, "stopping: a new process has taken over");
+                self.retire();
+            }
+        }
     }
 
     /// Reads the configuration files again.

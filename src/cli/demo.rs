@@ -39,7 +39,7 @@ pub(super) fn run(arguments: &Arguments, registry: Registry) -> Result<(), Strin
     if let (Some(inbound), Some(outbound), Some(admin)) = (running.inbound, running.outbound, running.admin) {
         eprintln!("{}", what_to_try(inbound, outbound, admin, app));
     }
-    running.wait(signals);
+    running.wait(signals, None);
     Ok(())
 }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, FusedFuture, OptionFuture};
 use pillion_filters::Direction;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Runtime;
@@ -13,6 +14,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use super::Shared;
+use super::sockets::Listening;
+use super::successor::Program;
 use crate::admin::{self, AdminSource, Readiness};
 use crate::config;
 use crate::upstream::Address;
@@ -106,41 +109,65 @@ pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    upgrade: Signal,
 }
 
 impl Signals {
-    /// Takes SIGTERM, SIGINT and SIGHUP from their defaults, for the whole process.
+    /// Takes SIGTERM, SIGINT, SIGHUP and SIGUSR2 from their defaults, for the whole process.
     pub fn listen() -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let entered = runtime.enter();
         let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let hangup = signal(SignalKind::hangup())?;
+        let (hangup, upgrade) = (signal(SignalKind::hangup())?, signal(SignalKind::user_defined2())?);
         drop(entered);
         Ok(Self {
             runtime,
             terminate,
             interrupt,
             hangup,
+            upgrade,
         })
     }
 
-    /// Blocks until a signal says stop; its name.
-    pub(super) fn wait_for_stop(self, shared: &Shared) -> &'static str {
+    /// Blocks until this process is to end. A signal to stop is obeyed while a successor starts, too, which then ends with
+    /// this process.
+    pub(super) fn wait_for_end(self, shared: &Shared, sockets: &[Listening], program: Option<&Program>) -> End {
         let Self {
             runtime,
             mut terminate,
             mut interrupt,
             mut hangup,
+            mut upgrade,
         } = self;
         runtime.block_on(async {
+            let mut successor = OptionFuture::default();
             loop {
                 tokio::select! {
-                    _ = terminate.recv() => return "SIGTERM",
-                    _ = interrupt.recv() => return "SIGINT",
+                    _ = terminate.recv() => return End::Signal("SIGTERM"),
+                    _ = interrupt.recv() => return End::Signal("SIGINT"),
                     // The result is in the log, the metric and the admin API.
                     _ = hangup.recv() => drop(shared.reload()),
+                    _ = upgrade.recv() => match program {
+                        Some(program) if successor.is_terminated() => {
+                            successor = Some(Box::pin(program.succeed(sockets)).fuse()).into();
+                        }
+                        Some(_) => tracing::warn!("a new process is starting already"),
+                        None => tracing::warn!("only `pillion run` can be upgraded"),
+                    },
+                    Some(succeeded) = &mut successor => match succeeded {
+                        Ok(pid) => return End::Successor(pid),
+                        Err(error) => tracing::error!("not upgraded, this process goes on: {error}"),
+                    },
                 }
             }
         })
     }
+}
+
+/// Why a process ends.
+pub(super) enum End {
+    /// It was told to.
+    Signal(&'static str),
+    /// The process of that id serves in its place.
+    Successor(u32),
 }

@@ -1,7 +1,7 @@
 //! From a configuration to a listening sidecar.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -13,9 +13,11 @@ use pillion_filters::{
 };
 use tokio::sync::watch;
 
+use super::handover::Predecessor;
+use super::sockets::{Heritage, Listening, Role};
 use super::{Running, Shared, control, workers};
 use crate::config::{Config, ConfigErrors, ListenAddress, Loaded, OtlpProtocol};
-use crate::listener::{OpenConnections, socket};
+use crate::listener::OpenConnections;
 use crate::snapshot::{self, Ground};
 use crate::telemetry::{
     self, ExportSettings, ExporterHandle, LineWriter, LineWriterHandle, Protocol, ProxyMetrics, TelemetryError,
@@ -51,6 +53,9 @@ pub enum StartError {
         /// What the system says.
         error: io::Error,
     },
+    /// The process before does not hand its sockets over.
+    #[error("cannot take the listening sockets over: {0}")]
+    TakeOver(io::Error),
     /// The system gives no thread or runtime.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
@@ -83,51 +88,104 @@ impl TelemetryThreads {
 
 /// Starts a sidecar: once this returns, its addresses take connections.
 pub fn start(loaded: Loaded, options: Options) -> Result<Running, StartError> {
+    start_after(None, loaded, options)
+}
+
+/// Starts a sidecar with the listening sockets of the process before, as far as it listens where that one did.
+pub fn start_after(predecessor: Option<&Predecessor>, loaded: Loaded, options: Options) -> Result<Running, StartError> {
     let config = loaded.config.clone();
     let (ground, metrics, telemetry_threads) = ground(&config, options.registry)?;
     let first = snapshot::build(&loaded, &ground)?;
 
     let count = config.workers.unwrap_or_else(cores);
-    let mut sockets: Vec<Vec<(Direction, TcpListener)>> = (0..count).map(|_| Vec::new()).collect();
-    let inbound = config.inbound.as_ref().map(|inbound| &inbound.listen);
-    let inbound = listen("inbound", Direction::Inbound, inbound, &mut sockets)?;
-    let outbound = config.outbound.as_ref().map(|outbound| &outbound.listen);
-    let outbound = listen("outbound", Direction::Outbound, outbound, &mut sockets)?;
-    let admin = match config.admin.enabled.then_some(&config.admin.listen) {
-        Some(address) => Some(bind_one("admin", address)?),
-        None => None,
+    let mut heritage = match predecessor {
+        Some(predecessor) => predecessor.heritage().map_err(StartError::TakeOver)?,
+        None => Heritage::default(),
     };
-    let admin_address = admin.as_ref().and_then(|listener| listener.local_addr().ok());
+    let mut listening = Vec::new();
+    for (role, address, sockets) in addresses(&config, count) {
+        listening.push(heritage.listen(role, address, sockets)?);
+    }
+    drop(heritage);
+    let bound = |role| {
+        listening
+            .iter()
+            .find(|one| one.role == role)
+            .map(Listening::bound)
+            .transpose()
+    };
+    let (inbound, outbound, admin) = (bound(Role::Inbound)?, bound(Role::Outbound)?, bound(Role::Admin)?);
+    let to_pass_on = listening.iter().map(Listening::try_clone).collect::<io::Result<_>>()?;
 
     let shared = Arc::new(Shared {
         snapshot: Arc::new(ArcSwap::from_pointee(first)),
         started: config.clone(),
-        off_limits: OffLimits::new(admin_address),
+        off_limits: OffLimits::new(admin),
         loaded: ArcSwap::from_pointee(loaded),
         files: options.files,
         ground,
         metrics,
         open: Arc::new(OpenConnections::default()),
+        handed_over: watch::Sender::new(false),
         draining: watch::Sender::new(false),
         ready: AtomicBool::new(true),
     });
-    let stopped = watch::Sender::new(false);
+    let (stopped, admin_stopped) = (watch::Sender::new(false), watch::Sender::new(false));
     let mut threads = Vec::with_capacity(count + 1);
-    for (index, listeners) in sockets.into_iter().enumerate() {
+    let (workers, admin_sockets) = share_out(listening, count);
+    for (index, listeners) in workers.into_iter().enumerate() {
         threads.push(workers::spawn(&shared, index, listeners, stopped.subscribe())?);
     }
-    if let Some(listener) = admin {
-        threads.push(control::spawn(shared.clone(), listener, stopped.subscribe())?);
+    for listener in admin_sockets {
+        threads.push(control::spawn(shared.clone(), listener, admin_stopped.subscribe())?);
     }
     Ok(Running {
         inbound,
         outbound,
-        admin: admin_address,
+        admin,
         shared,
+        to_pass_on,
         threads,
         stopped,
+        admin_stopped,
         telemetry: telemetry_threads,
     })
+}
+
+/// Where to listen, and with how many sockets at least.
+fn addresses(config: &Config, workers: usize) -> impl Iterator<Item = (Role, &ListenAddress, usize)> {
+    let inbound = config
+        .inbound
+        .as_ref()
+        .map(|side| (Role::Inbound, &side.listen, workers));
+    let outbound = config
+        .outbound
+        .as_ref()
+        .map(|side| (Role::Outbound, &side.listen, workers));
+    let admin = &config.admin;
+    let admin = admin.enabled.then_some((Role::Admin, &admin.listen, 1));
+    [inbound, outbound, admin].into_iter().flatten()
+}
+
+/// Deals the sockets out to the workers and the admin API. None is left over, however many there are: each has a queue of
+/// its own, in which connections would wait for nobody.
+fn share_out(listening: Vec<Listening>, workers: usize) -> (Vec<Vec<(Direction, TcpListener)>>, Vec<TcpListener>) {
+    let mut dealt: Vec<Vec<(Direction, TcpListener)>> = (0..workers).map(|_| Vec::new()).collect();
+    let mut admin = Vec::new();
+    for Listening { role, sockets, .. } in listening {
+        let direction = match role {
+            Role::Inbound => Direction::Inbound,
+            Role::Outbound => Direction::Outbound,
+            Role::Admin => {
+                admin.extend(sockets);
+                continue;
+            }
+        };
+        for (index, socket) in sockets.into_iter().enumerate() {
+            dealt[index % workers].push((direction, socket));
+        }
+    }
+    (dealt, admin)
 }
 
 /// What outlives snapshots: metrics, sinks, plugins.
@@ -197,42 +255,4 @@ fn export_settings(config: &Config) -> Option<ExportSettings> {
 
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
-}
-
-fn resolve(address: &ListenAddress) -> io::Result<SocketAddr> {
-    let mut found = (address.host.as_str(), address.port).to_socket_addrs()?;
-    found.next().ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
-}
-
-/// Binds a listening address once per worker.
-fn listen(
-    what: &'static str,
-    direction: Direction,
-    address: Option<&ListenAddress>,
-    workers: &mut [Vec<(Direction, TcpListener)>],
-) -> Result<Option<SocketAddr>, StartError> {
-    let Some(address) = address else { return Ok(None) };
-    let bound = resolve(address).and_then(|resolved| socket::bind_all(resolved, workers.len()));
-    let (bound, listeners) = bound.map_err(|error| StartError::Listen {
-        what,
-        address: address.to_string(),
-        error,
-    })?;
-    for (worker, listener) in workers.iter_mut().zip(listeners) {
-        worker.push((direction, listener));
-    }
-    Ok(Some(bound))
-}
-
-fn bind_one(what: &'static str, address: &ListenAddress) -> Result<TcpListener, StartError> {
-    let bound = resolve(address).and_then(|resolved| {
-        let listener = TcpListener::bind(resolved)?;
-        listener.set_nonblocking(true)?;
-        Ok(listener)
-    });
-    bound.map_err(|error| StartError::Listen {
-        what,
-        address: address.to_string(),
-        error,
-    })
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use pillion_filters::Direction;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::Shared;
 use crate::engine::{Connector, PoolLimits};
@@ -35,19 +36,35 @@ pub(super) fn spawn(
         .map(|(direction, listener)| Ok((direction, socket::adopt(listener)?)))
         .collect::<std::io::Result<Vec<_>>>()?;
     drop(entered);
+    let handed_over = shared.handed_over.subscribe();
     std::thread::Builder::new()
         .name(format!("worker-{index}"))
-        .spawn(move || runtime.block_on(serve(worker, listeners, stopped)))
+        .spawn(move || runtime.block_on(serve(worker, listeners, handed_over, stopped)))
 }
 
 async fn serve(
     worker: Arc<Worker>,
     listeners: Vec<(Direction, tokio::net::TcpListener)>,
+    mut handed_over: watch::Receiver<bool>,
     mut stopped: watch::Receiver<bool>,
 ) {
+    let mut accepting = JoinSet::new();
     for (direction, listener) in listeners {
-        tokio::spawn(listener::accept(worker.clone(), direction, listener));
+        accepting.spawn(listener::accept(worker.clone(), direction, listener));
     }
+    tokio::spawn(async move {
+        let ended = async { while accepting.join_next().await.is_some() {} };
+        let passed_on = tokio::select! {
+            _ = handed_over.wait_for(|&handed_over| handed_over) => true,
+            () = ended => false,
+        };
+        if passed_on {
+            // What is still queued is the successor's.
+            accepting.shutdown().await;
+        }
+        // Says that nothing accepts any more.
+        drop(handed_over);
+    });
     let mut sweep = tokio::time::interval(SWEEP);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     // The gauge is of all workers, each of which adds its own change.

@@ -31,3 +31,4 @@ mod telemetry;
 mod timeouts;
 mod trailers;
 mod upgrade;
+mod upgrade_binary;

@@ -4,6 +4,7 @@ pub(crate) mod collector;
 mod http2;
 mod peer;
 mod sidecar;
+mod succession;
 
 use std::time::Duration;
 

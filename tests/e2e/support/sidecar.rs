@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -226,24 +227,25 @@ impl Drop for Sidecar {
     }
 }
 
-/// A sidecar as a process.
+/// A sidecar as a process, or as several that follow one another, with one log.
 pub(crate) struct Process {
-    child: Child,
-    log: BufReader<std::process::ChildStderr>,
+    /// The first of them.
+    pub(super) child: Child,
+    pub(super) log: BufReader<std::process::ChildStderr>,
     /// What it has written to its log so far.
     pub(crate) said: String,
     config: ConfigFile,
 }
 
 /// A configuration on disk, for as long as it is needed.
-struct ConfigFile(std::path::PathBuf);
+struct ConfigFile(PathBuf);
 
 impl ConfigFile {
     fn new(yaml: &str) -> Self {
         static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
         let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let name = format!("pillion-e2e-{}-{number}.yaml", std::process::id());
-        let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         std::fs::write(&path, yaml).unwrap();
         Self(path)
     }
@@ -261,8 +263,13 @@ impl Drop for ConfigFile {
 
 impl Process {
     pub(crate) fn run(yaml: &str) -> Self {
+        Self::run_program(Path::new(env!("CARGO_BIN_EXE_pillion")), yaml)
+    }
+
+    /// Runs what is under that name.
+    pub(crate) fn run_program(program: &Path, yaml: &str) -> Self {
         let config = ConfigFile::new(yaml);
-        let mut child = Command::new(env!("CARGO_BIN_EXE_pillion"))
+        let mut child = Command::new(program)
             .args(["run", "--config"])
             .arg(&config.0)
             .env("RUST_LOG", "info")
@@ -280,15 +287,17 @@ impl Process {
         }
     }
 
-    /// Reads the log until it says where it listens; the address for clients.
+    /// Reads the log until it says where it listens, if it did not say so yet; the address for clients.
     pub(crate) fn inbound(&mut self) -> SocketAddr {
-        self.await_log("listening");
+        if !self.said.contains("listening") {
+            self.await_log("listening");
+        }
         self.address("inbound")
     }
 
     /// The address it listens on for that, once it said so.
     fn address(&self, what: &str) -> SocketAddr {
-        let line = self.said.lines().find(|line| line.contains("listening")).unwrap();
+        let line = self.said.lines().rfind(|line| line.contains("listening")).unwrap();
         let address = line.split_once(&format!("{what}=")).unwrap().1;
         address.split_whitespace().next().unwrap().parse().unwrap()
     }
@@ -296,6 +305,16 @@ impl Process {
     /// Where the app sends its requests; after [`Self::inbound`].
     pub(crate) fn outbound(&self) -> SocketAddr {
         self.address("outbound")
+    }
+
+    /// Where the admin API is; after [`Self::inbound`].
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.address("admin")
+    }
+
+    /// The file of its configuration.
+    pub(crate) fn config_file(&self) -> &Path {
+        &self.config.0
     }
 
     /// Writes the configuration anew. What runs is told of it by a signal or [`Self::reload`].
@@ -339,22 +358,27 @@ impl Process {
     }
 
     pub(crate) fn signal(&self, name: &str) {
-        let kill = format!("kill -{name} {}", self.child.id());
+        let kill = format!("kill -{name} {}", self.pid());
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     }
 
-    /// Waits for the process to end by itself.
+    /// Waits for the process to end by itself, and all that came after it.
     pub(crate) fn wait(&mut self) -> ExitStatus {
+        let status = self.wait_for_first();
+        self.log.read_to_string(&mut self.said).unwrap();
+        status
+    }
+
+    /// Waits for the process to end by itself.
+    pub(super) fn wait_for_first(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
-        let status = loop {
+        loop {
             if let Some(status) = self.child.try_wait().unwrap() {
-                break status;
+                return status;
             }
             assert!(Instant::now() < deadline, "still running; it said {:?}", self.said);
             std::thread::sleep(Duration::from_millis(5));
-        };
-        self.log.read_to_string(&mut self.said).unwrap();
-        status
+        }
     }
 }
 
@@ -363,5 +387,6 @@ impl Drop for Process {
         // It has ended already unless the test failed.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        self.end_successors();
     }
 }
