@@ -15,6 +15,7 @@ mod chain;
 mod early;
 mod errors;
 mod forwarding;
+mod grpc;
 mod h2_abuse;
 mod half_close;
 mod http2;
