@@ -30,3 +30,4 @@ mod support;
 mod telemetry;
 mod timeouts;
 mod upgrade;
+mod websocket;
