@@ -16,6 +16,8 @@ mod cli;
 mod clock;
 pub mod config;
 mod engine;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod listener;
 mod log;
 pub mod runtime;

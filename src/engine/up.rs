@@ -348,12 +348,21 @@ impl H2Up {
 
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<UpEvent> {
         if let Poll::Ready(Some(Ok(interim))) = self.response.poll_informational(cx) {
+            // HTTP/2 has none (RFC 9113, section 8.6), and an HTTP/1 client would take what follows for another protocol.
+            if interim.status() == StatusCode::SWITCHING_PROTOCOLS {
+                return Poll::Ready(UpEvent::Failed(Failure::MalformedResponse));
+            }
             return Poll::Ready(UpEvent::Interim(Box::new(interim.into_parts().0.into())));
         }
         match pin!(&mut self.response).poll(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(response)) => {
                 let (parts, body) = response.into_parts();
+                // `h2` takes it for a zero; others take it for no length.
+                let mut lengths = parts.headers.get_all(CONTENT_LENGTH).iter();
+                if lengths.any(HeaderValue::is_empty) {
+                    return Poll::Ready(UpEvent::Failed(Failure::MalformedResponse));
+                }
                 self.body = Some(body);
                 self.reading = Reading::Body;
                 Poll::Ready(UpEvent::Head(Box::new(parts.into())))

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use bytes::Bytes;
 use h2::server::{Connection, SendResponse};
 use h2::{Reason, RecvStream};
-use http::{Method, Request};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderValue, Method, Request};
 use pillion_filters::Direction;
 use pingora_http::RequestHeader;
 use tokio::sync::Notify;
@@ -146,12 +147,7 @@ async fn stream(
 ) {
     let (parts, body) = request.into_parts();
     let head = RequestHeader::from(parts);
-    // The URI parser lets some bytes through that would split an HTTP/1 request line.
-    if head
-        .raw_path()
-        .iter()
-        .any(|byte| matches!(byte, 0 | b'\r' | b'\n' | b' '))
-    {
+    if is_malformed(&head) {
         worker.metrics.connections(direction).malformed.inc();
         respond.send_reset(Reason::PROTOCOL_ERROR);
         return;
@@ -159,4 +155,20 @@ async fn stream(
     let head_only = head.method == Method::HEAD;
     let down = Down::http2(body, respond, head_only, resets);
     engine::serve(worker, direction, client, down, Box::new(head)).await;
+}
+
+/// What `h2` lets through of malformed requests (RFC 9113, section 8.3.1), and HTTP/1 has no room for.
+fn is_malformed(head: &RequestHeader) -> bool {
+    let path = head.raw_path();
+    let begins = match path {
+        [b'/', ..] => true,
+        b"*" => head.method == Method::OPTIONS,
+        // It has no path, or an empty one before a query.
+        _ => head.method == Method::CONNECT,
+    };
+    // The URI parser lets some bytes through that would split an HTTP/1 request line.
+    let splits = path.iter().any(|byte| matches!(byte, 0 | b'\r' | b'\n' | b' '));
+    // `h2` takes it for a zero; others take it for no length.
+    let empty_length = head.headers.get_all(CONTENT_LENGTH).iter().any(HeaderValue::is_empty);
+    !begins || splits || empty_length
 }

@@ -111,6 +111,10 @@ fn requests_that_are_clear_arrive_in_one_form() {
             format!("GET /b?c HTTP/1.1\r\nHost: a\r\n{HOP}\r\n"),
         ),
         (
+            "GET http://a?c HTTP/1.1\r\nHost: a\r\n\r\n",
+            format!("GET /?c HTTP/1.1\r\nHost: a\r\n{HOP}\r\n"),
+        ),
+        (
             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
             format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n{HOP}\r\nhello"),
         ),

@@ -1,6 +1,8 @@
 //! What the tests are told with: a sidecar in this process, and peers on either side of it.
 
 pub(crate) mod collector;
+pub(crate) mod echo;
+pub(crate) mod frames;
 mod http2;
 mod peer;
 mod sidecar;

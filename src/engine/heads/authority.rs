@@ -54,8 +54,7 @@ pub(super) fn settle_authority(
     let value = HeaderValue::from_str(authority)
         .map_err(|_| bad("invalid_authority", "the request's authority is not valid"))?;
     if head.method != Method::CONNECT {
-        let path = target.path_and_query().cloned();
-        head.set_uri(Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/"))));
+        head.set_uri(origin_form(&target)?);
     }
     if host.is_none() {
         insert(head, HOST, value.clone());
@@ -77,9 +76,22 @@ fn absolute_target(head: &RequestHeader) -> Result<Option<Uri>, Refusal> {
     // Authority-form is for CONNECT alone (RFC 9112, section 3.2.3).
     let fits = |target: &Uri| target.authority().is_some() && target.scheme().is_none() == connects;
     let target = Uri::try_from(raw).ok().filter(fits);
-    target
-        .map(Some)
-        .ok_or_else(|| bad("invalid_target", "the request's target is not valid"))
+    target.map(Some).ok_or_else(invalid_target)
+}
+
+/// Path and query of a target. A path that is empty is written as `/` (RFC 9112, section 3.2.1).
+fn origin_form(target: &Uri) -> Result<Uri, Refusal> {
+    match target.path_and_query() {
+        Some(query) if query.as_str().starts_with('?') => {
+            format!("/{}", query.as_str()).parse().map_err(|_| invalid_target())
+        }
+        Some(path) => Ok(Uri::from(path.clone())),
+        None => Ok(Uri::from(PathAndQuery::from_static("/"))),
+    }
+}
+
+fn invalid_target() -> Refusal {
+    bad("invalid_target", "the request's target is not valid")
 }
 
 /// `uri-host [ ":" port ]` (RFC 3986, section 3.2.2), empty where there is none. A comma is left out: it would make two hosts

@@ -155,6 +155,16 @@ impl<S: Read + Write> Peer<S> {
         self.take(length)
     }
 
+    /// The same; none when the other side closes before that.
+    pub(crate) fn try_read_exactly(&mut self, length: usize) -> Option<Vec<u8>> {
+        while self.buffer.len() < length {
+            if !self.more() {
+                return None;
+            }
+        }
+        Some(self.take(length))
+    }
+
     /// A chunked body, decoded, with its trailer section as it was sent.
     pub(crate) fn read_chunked(&mut self) -> (Vec<u8>, String) {
         let mut body = Vec::new();
