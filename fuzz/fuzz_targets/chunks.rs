@@ -19,7 +19,10 @@ fuzz_target!(|data: &[u8]| {
     match (whole, dechunk(bytes)) {
         (Ok(Some(length)), Ok(Some((_, end)))) => {
             assert_eq!(length, end);
-            assert_eq!(lenient_end(bytes), Some(end));
+            // It refuses sizes of many digits, be they zeros.
+            if let Ok(found) = lenient_end(bytes) {
+                assert_eq!(found, Some(end));
+            }
         }
         (Ok(None), Ok(None)) | (Err(_), Err(_)) => {}
         // The end of a chunk is looked at when its line is whole.
@@ -29,25 +32,29 @@ fuzz_target!(|data: &[u8]| {
 });
 
 /// Where the body ends for a decoder that takes what it can get.
-fn lenient_end(bytes: &[u8]) -> Option<usize> {
+fn lenient_end(bytes: &[u8]) -> Result<Option<usize>, httparse::InvalidChunkSize> {
     let mut at = 0;
     loop {
-        let httparse::Status::Complete((skip, size)) = httparse::parse_chunk_size(&bytes[at..]).ok()? else {
-            return None;
+        let httparse::Status::Complete((skip, size)) = httparse::parse_chunk_size(&bytes[at..])? else {
+            return Ok(None);
         };
         at += skip;
         if size == 0 {
             break;
         }
-        at += usize::try_from(size).ok()?;
-        at += if bytes[at..].starts_with(b"\r\n") { 2 } else { 1 };
+        let Some(rest) = usize::try_from(size).ok().and_then(|size| bytes.get(at + size..)) else {
+            return Ok(None);
+        };
+        at = bytes.len() - rest.len() + if rest.starts_with(b"\r\n") { 2 } else { 1 };
     }
     loop {
-        let line = bytes[at..].iter().position(|&byte| byte == b'\n')?;
+        let Some(line) = bytes[at..].iter().position(|&byte| byte == b'\n') else {
+            return Ok(None);
+        };
         let empty = matches!(&bytes[at..at + line], b"" | b"\r");
         at += line + 1;
         if empty {
-            return Some(at);
+            return Ok(Some(at));
         }
     }
 }
