@@ -374,7 +374,8 @@ impl H2Up {
                     && (reason == Some(Reason::REFUSED_STREAM)
                         || error.is_go_away() && reason == Some(Reason::NO_ERROR));
                 Poll::Ready(UpEvent::Failed(
-                    if error.is_io() || error.is_go_away() || error.is_reset() {
+                    // An error that the connection found by itself is in what the peer sent.
+                    if error.is_io() || error.is_remote() {
                         Failure::UpstreamClosed
                     } else {
                         Failure::MalformedResponse

@@ -107,6 +107,14 @@ fn requests_that_are_clear_arrive_in_one_form() {
             format!("GET /%7Ba%2f../b?c=d%20e HTTP/1.1\r\nhOST: a\r\nX: b\r\n{HOP}\r\n"),
         ),
         (
+            "OPTIONS http://a HTTP/1.1\r\nHost: a\r\n\r\n",
+            format!("OPTIONS * HTTP/1.1\r\nHost: a\r\n{HOP}\r\n"),
+        ),
+        (
+            "OPTIONS http://a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+            format!("OPTIONS / HTTP/1.1\r\nHost: a\r\n{HOP}\r\n"),
+        ),
+        (
             "GET http://a/b?c HTTP/1.1\r\nHost: a\r\n\r\n",
             format!("GET /b?c HTTP/1.1\r\nHost: a\r\n{HOP}\r\n"),
         ),

@@ -34,6 +34,10 @@ pub(super) fn settle_authority(
     }
     let Some(target) = absolute_target(head)? else {
         if host.is_none() {
+            // RFC 9113, section 8.3.1.
+            if head.version == Version::HTTP_2 {
+                return Err(bad("missing_host", "the request names no authority"));
+            }
             // The app is owed one, even if the client's version lets it leave it out.
             insert(head, HOST, HeaderValue::from_static("localhost"));
         }
@@ -53,13 +57,24 @@ pub(super) fn settle_authority(
     }
     let value = HeaderValue::from_str(authority)
         .map_err(|_| bad("invalid_authority", "the request's authority is not valid"))?;
-    if head.method != Method::CONNECT {
+    if head.method == Method::OPTIONS && names_no_path(&target, head) {
+        // RFC 9112, section 3.2.4: the server as a whole was meant.
+        head.set_uri(Uri::from_static("*"));
+    } else if head.method != Method::CONNECT {
         head.set_uri(origin_form(&target)?);
     }
     if host.is_none() {
         insert(head, HOST, value.clone());
     }
     Ok(Some(value))
+}
+
+/// Whether an absolute-form target ends with its authority. HTTP/2 has a path always.
+fn names_no_path(target: &Uri, head: &RequestHeader) -> bool {
+    head.version != Version::HTTP_2
+        && target
+            .authority()
+            .is_some_and(|authority| head.raw_path().ends_with(authority.as_str().as_bytes()))
 }
 
 /// The target, if it names an authority: HTTP/2's, absolute-form, or CONNECT's. pingora-http keeps the last two out of
