@@ -13,6 +13,7 @@ mod h2_sink;
 mod heads;
 mod pool;
 mod pump;
+mod replay;
 mod spoken;
 mod tunnel;
 mod up;

@@ -17,6 +17,7 @@ use pingora_http::RequestHeader;
 use super::down::{Down, DownEvent, Kept};
 use super::heads::{self, Taken};
 use super::pump::Stop;
+use super::replay::Replay;
 use super::tunnel;
 use crate::clock;
 use crate::listener::{Client, Worker};
@@ -61,6 +62,7 @@ pub(crate) async fn serve(
         down,
         story: Story::new(&route.chain, exchange),
         taken: Taken::default(),
+        replay: Replay::default(),
     };
     // What is rare is put on the heap, so that it is no part of every connection's memory.
     let end = match received {
@@ -96,6 +98,7 @@ pub(crate) async fn refuse_unread(
         down,
         story: Story::new(&route.chain, exchange),
         taken: Taken::default(),
+        replay: Replay::default(),
     };
     let end = run.malformed(refusal).await;
     run.tell(end);
@@ -127,6 +130,7 @@ struct Run<'a> {
     down: Down,
     story: Story<'a>,
     taken: Taken,
+    replay: Replay,
 }
 
 impl Run<'_> {

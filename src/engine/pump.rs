@@ -8,6 +8,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
+use bytes::Bytes;
 use http::HeaderMap;
 use pillion_filters::{AttemptResult, Chain, Exchange, Failure, Refusal};
 use pingora_http::ResponseHeader;
@@ -15,6 +16,7 @@ use tokio::time::Sleep;
 
 use super::down::{Down, DownEvent};
 use super::heads;
+use super::replay::Replay;
 use super::up::{Up, UpEvent};
 
 /// An app that sends more interim responses than this is broken or hostile.
@@ -76,8 +78,8 @@ pub(super) struct Pump<'a> {
     up: &'a mut Up,
     /// The request is with the upstream as a whole.
     pub(super) request_sent: bool,
-    /// Whether any of the request body was read from the client.
-    pub(super) body_started: bool,
+    /// Where what is sent of the request is kept, until there is a response head.
+    replay: Option<&'a mut Replay>,
     /// When something last moved.
     pub(super) moved: Instant,
     carries: Carries,
@@ -110,15 +112,23 @@ impl<'a> Pump<'a> {
             down,
             up,
             request_sent: false,
-            body_started: false,
+            replay: None,
             moved,
             carries: Carries::Http,
         }
     }
 
-    /// Sends the request until the final response head is there.
-    pub(super) async fn send_until_head(&mut self) -> Result<Box<ResponseHeader>, Stop> {
-        if self.down.request_ended() {
+    /// Sends the request, first what an earlier attempt has sent of it, until the final response head is there.
+    pub(super) async fn send_until_head(&mut self, replay: &'a mut Replay) -> Result<Box<ResponseHeader>, Stop> {
+        for piece in replay.pieces() {
+            self.up.body(piece).await;
+        }
+        let (ended, trailers) = (replay.is_ended(), replay.trailers());
+        self.replay = Some(replay);
+        if ended {
+            self.up.end(trailers).await;
+            self.request_sent = true;
+        } else if self.down.request_ended() {
             let trailers = self.down.take_trailers();
             self.end_request(trailers).await?;
         }
@@ -234,7 +244,6 @@ impl<'a> Pump<'a> {
             DownEvent::Gone => Err(Stop::Gone),
             DownEvent::Malformed => Err(Stop::Failed(Failure::MalformedRequest)),
             DownEvent::Body(chunk) => {
-                self.body_started = true;
                 self.counts.request_bytes += chunk.len() as u64;
                 let mut chunk = Some(chunk);
                 if self.chain.reads_request_body() && self.carries == Carries::Http {
@@ -243,7 +252,7 @@ impl<'a> Pump<'a> {
                         .map_err(Stop::Refused)?;
                 }
                 if let Some(chunk) = chunk {
-                    self.up.body(chunk).await;
+                    self.send(chunk).await;
                 }
                 Ok(())
             }
@@ -260,12 +269,25 @@ impl<'a> Pump<'a> {
                 .request_body(self.exchange, &mut last, true)
                 .map_err(Stop::Refused)?;
             if let Some(chunk) = last {
-                self.up.body(chunk).await;
+                self.send(chunk).await;
             }
+        }
+        if let Some(replay) = &mut self.replay {
+            replay.end(trailers.clone());
         }
         self.up.end(trailers).await;
         self.request_sent = true;
         Ok(())
+    }
+
+    /// Sends a piece of the request body.
+    async fn send(&mut self, piece: Bytes) {
+        if let Some(replay) = &mut self.replay
+            && !piece.is_empty()
+        {
+            replay.keep(&piece);
+        }
+        self.up.body(piece).await;
     }
 
     async fn step(&mut self) -> Event {

@@ -193,13 +193,34 @@ fn a_second_failure_is_the_clients() {
 }
 
 #[test]
-fn a_request_whose_body_is_under_way_is_not_tried_again() {
+fn a_request_is_tried_again_with_what_was_sent_of_its_body() {
     let app = App::listen();
     let sidecar = setup(&app, "chain: [test_retry]").start();
     let mut client = sidecar.connect();
-    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello");
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
     let mut tried = app.accept();
-    tried.read_until("hello");
+    tried.read_until("hello\r\n");
+    tried.send("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nbusy");
+    let mut again = app.accept();
+    again.read_head();
+    client.send("5\r\nworld\r\n0\r\nX: y\r\n\r\n");
+    assert_eq!(again.read_chunked(), (b"helloworld".to_vec(), "x: y\r\n".to_owned()));
+    again.send(OK);
+    assert_eq!(client.read_answer().text(), "ok");
+}
+
+#[test]
+fn a_request_with_more_body_than_is_kept_is_not_tried_again() {
+    let app = App::listen();
+    let sidecar = setup(&app, "chain: [test_retry]").start();
+    let mut client = sidecar.connect();
+    let body = "x".repeat(100_000);
+    client.send(format!(
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n{body}"
+    ));
+    let mut tried = app.accept();
+    tried.read_head();
+    tried.skip(body.len());
     tried.send("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nbusy");
     assert_eq!(client.read_answer().text(), "busy");
     assert!(app.try_accept().is_none());

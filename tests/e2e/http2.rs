@@ -401,6 +401,14 @@ fn a_refused_stream_is_tried_again_whatever_its_method() {
     app.next().respond.send_reset(h2::Reason::REFUSED_STREAM);
     app.next().ok("ok");
     assert_eq!(client.read_answer().text(), "ok");
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello");
+    let mut call = app.next();
+    assert_eq!(wait(call.request.body_mut().data()).unwrap().unwrap(), "hello");
+    call.respond.send_reset(h2::Reason::REFUSED_STREAM);
+    let mut call = app.next();
+    assert_eq!(wait(read_body(call.request.body_mut())).unwrap().0, b"hello");
+    call.ok("ok");
+    assert_eq!(client.read_answer().text(), "ok");
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
     app.next().respond.send_reset(h2::Reason::CANCEL);
     assert_eq!(client.read_answer().status, 502);

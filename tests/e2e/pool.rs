@@ -155,6 +155,21 @@ fn a_get_that_meets_a_closing_connection_is_sent_once_more() {
 }
 
 #[test]
+fn a_put_that_meets_a_closing_connection_is_sent_once_more_with_its_body() {
+    let app = App::listen();
+    let sidecar = Sidecar::before(&app);
+    let (mut client, mut origin) = first(&sidecar, &app, OK);
+    client.send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello");
+    origin.read_until("hello");
+    drop(origin);
+    let mut origin = app.accept();
+    assert!(origin.read_head().starts_with("PUT / "));
+    assert_eq!(origin.read_exactly(5), b"hello");
+    origin.send(OK);
+    assert_eq!(client.read_answer().text(), "ok");
+}
+
+#[test]
 fn a_get_is_not_sent_a_third_time() {
     let app = App::listen();
     let sidecar = Sidecar::before(&app);

@@ -11,6 +11,7 @@ use super::Run;
 use crate::engine::heads::{self, Hop, Style};
 use crate::engine::pool::PoolLimits;
 use crate::engine::pump::{Pump, Stop, grpc_status};
+use crate::engine::replay::Replay;
 use crate::engine::up::Up;
 use crate::upstream::{Endpoint, Protocol};
 
@@ -73,8 +74,9 @@ impl Run<'_> {
             &mut up,
             connected,
         );
-        let head = pump.send_until_head().await;
-        let (request_sent, body_started, heard) = (pump.request_sent, pump.body_started, pump.moved);
+        let head = pump.send_until_head(&mut self.replay).await;
+        let (request_sent, heard) = (pump.request_sent, pump.moved);
+        let can_be_sent_again = self.replay.is_whole();
         let result = match &head {
             Ok(head) => AttemptResult::Answered(head.status),
             Err(stop) => stop.result(),
@@ -83,13 +85,16 @@ impl Run<'_> {
         if endpoint.protocol == Protocol::Auto && !reused && matches!(head, Err(Stop::Failed(_))) {
             self.worker.connector.doubt_protocol(endpoint);
         }
-        if self.wants_another(&attempt, result) && !body_started {
+        if self.wants_another(&attempt, result) && can_be_sent_again {
             return Tried::Again;
         }
         match head {
-            Ok(head) => self.respond(endpoint, up, head, request_sent, heard).await,
+            Ok(head) => {
+                self.replay = Replay::default();
+                self.respond(endpoint, up, head, request_sent, heard).await
+            }
             Err(Stop::Failed(Failure::UpstreamClosed)) if up.heard_nothing() && (reused || up.is_unprocessed()) => {
-                if !fresh && !body_started && self.may_repeat(&up) {
+                if !fresh && can_be_sent_again && self.may_repeat(&up) {
                     self.story.exchange.ledger.enter("engine", "stale_connection_retried");
                     self.worker.metrics.keepalive_race_retried.inc();
                     Tried::Stale
@@ -126,7 +131,7 @@ impl Run<'_> {
 
     /// Whether the request may reach an upstream twice (RFC 9110, section 9.2.2).
     pub(super) fn may_repeat(&self, up: &Up) -> bool {
-        self.down.request_ended() && (self.is_idempotent() || up.is_unprocessed())
+        self.is_idempotent() || up.is_unprocessed()
     }
 
     fn is_idempotent(&self) -> bool {
@@ -136,7 +141,7 @@ impl Run<'_> {
     pub(super) async fn connect(&mut self, endpoint: &Endpoint, fresh: bool, now: Instant) -> Result<(Up, bool), Stop> {
         let limits = self.limits();
         let timeout = self.connect_timeout();
-        let ended = self.down.request_ended();
+        let ended = self.down.request_ended() && self.replay.is_empty();
         let connector = &self.worker.connector;
         let protocol = match endpoint.protocol {
             Protocol::Auto => match connector.known_protocol(endpoint, now) {

@@ -1,0 +1,86 @@
+//! The beginning of a request body, kept until there is a response head, so that the request can be sent once more.
+
+use bytes::Bytes;
+use http::HeaderMap;
+
+/// Bytes kept of one request.
+const MOST: usize = 64 * 1024;
+/// Pieces kept of one request: many small ones cost more than their bytes.
+const MOST_PIECES: usize = 64;
+
+/// What the upstream was sent of a request after its head.
+#[derive(Default)]
+pub(super) struct Replay {
+    pieces: Vec<Bytes>,
+    bytes: usize,
+    /// There was more than is kept.
+    lost: bool,
+    /// The body is complete.
+    ended: bool,
+    trailers: Option<HeaderMap>,
+}
+
+impl Replay {
+    /// Whether all that was sent can be sent again.
+    pub(super) fn is_whole(&self) -> bool {
+        !self.lost
+    }
+
+    /// Whether nothing of a body was sent.
+    pub(super) fn is_empty(&self) -> bool {
+        self.pieces.is_empty() && !self.lost
+    }
+
+    /// Takes note of a piece.
+    pub(super) fn keep(&mut self, piece: &Bytes) {
+        self.bytes += piece.len();
+        self.lost |= self.bytes > MOST || self.pieces.len() >= MOST_PIECES;
+        if self.lost {
+            self.pieces = Vec::new();
+        } else {
+            self.pieces.push(piece.clone());
+        }
+    }
+
+    /// Takes note of the end.
+    pub(super) fn end(&mut self, trailers: Option<HeaderMap>) {
+        self.ended = true;
+        self.trailers = trailers;
+    }
+
+    /// What was sent, to be sent again.
+    pub(super) fn pieces(&self) -> Vec<Bytes> {
+        self.pieces.clone()
+    }
+
+    /// Whether the end was sent.
+    pub(super) fn is_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// What was sent with the end.
+    pub(super) fn trailers(&self) -> Option<HeaderMap> {
+        self.trailers.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_than_so_much_is_kept() {
+        let mut replay = Replay::default();
+        assert!(replay.is_whole() && replay.is_empty());
+        replay.keep(&Bytes::from(vec![0; MOST]));
+        assert!(replay.is_whole() && !replay.is_empty());
+        replay.keep(&Bytes::from_static(b"x"));
+        assert!(!replay.is_whole() && !replay.is_empty());
+        assert!(replay.pieces().is_empty());
+        let mut replay = Replay::default();
+        for _ in 0..=MOST_PIECES {
+            replay.keep(&Bytes::from_static(b"x"));
+        }
+        assert!(!replay.is_whole());
+    }
+}
