@@ -54,16 +54,7 @@ pub(crate) async fn serve(
     let route = side.route(&head, authority.as_ref());
     let mut exchange = Exchange::new(route.route.clone(), connection, head, timing);
     exchange.authority = authority;
-    let mut run = Run {
-        worker,
-        client,
-        side,
-        route,
-        down,
-        story: Story::new(&route.chain, exchange),
-        taken: Taken::default(),
-        replay: Replay::default(),
-    };
+    let mut run = Run::new(worker, client, side, route, down, exchange);
     // What is rare is put on the heap, so that it is no part of every connection's memory.
     let end = match received {
         Ok(_) if run.story.exchange.request.method == Method::CONNECT => return Box::pin(run.tunnel()).await,
@@ -90,16 +81,7 @@ pub(crate) async fn refuse_unread(
     let route = side.unmatched();
     let head = Box::new(heads::unread());
     let exchange = Exchange::new(route.route.clone(), client.connection.clone(), head, Timing::now());
-    let mut run = Run {
-        worker,
-        client,
-        side,
-        route,
-        down,
-        story: Story::new(&route.chain, exchange),
-        taken: Taken::default(),
-        replay: Replay::default(),
-    };
+    let mut run = Run::new(worker, client, side, route, down, exchange);
     let end = run.malformed(refusal).await;
     run.tell(end);
     leave(run.down, end).await;
@@ -133,7 +115,27 @@ struct Run<'a> {
     replay: Replay,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    fn new(
+        worker: &'a Worker,
+        client: &'a Client,
+        side: &'a Side,
+        route: &'a CompiledRoute,
+        down: Down,
+        exchange: Exchange,
+    ) -> Self {
+        Self {
+            worker,
+            client,
+            side,
+            route,
+            down,
+            story: Story::new(&route.chain, exchange),
+            taken: Taken::default(),
+            replay: Replay::default(),
+        }
+    }
+
     fn chain(&self) -> &Chain {
         &self.route.chain
     }

@@ -61,9 +61,10 @@ pub(super) async fn serve(
         .max_concurrent_streams(limits.max_streams)
         .max_concurrent_reset_streams(MAX_RESET_STREAMS)
         .handshake(wire);
-    let Ok(Ok(mut connection)) = tokio::time::timeout(limits.header_timeout, handshake).await else {
-        worker.metrics.connections(direction).malformed.inc();
-        return;
+    let mut connection = match tokio::time::timeout(limits.header_timeout, handshake).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(_)) => return worker.metrics.connections(direction).malformed.inc(),
+        Err(_) => return worker.metrics.connections(direction).header_timeout.inc(),
     };
     let client = Arc::new(client);
     let streams = Arc::new(Streams::default());

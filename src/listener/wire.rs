@@ -8,6 +8,8 @@
 //!
 //! HTTP/2 does its own buffering and flow control: there the wire is [`Writes::Direct`].
 
+mod gate;
+
 use std::fmt;
 use std::io;
 use std::pin::Pin;
@@ -28,8 +30,9 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
 
+use self::gate::Gate;
 use super::frames::FrameMeter;
-use crate::strict::{Chunks, Flaw, Kind, Scanner};
+use crate::strict::{Chunks, Kind, Scanner};
 
 /// At this much unsent the pump stops producing until the peer has read some.
 pub(crate) const HIGH_WATER: usize = 64 * 1024;
@@ -150,6 +153,10 @@ impl Shared {
     fn out(&self) -> MutexGuard<'_, Out> {
         self.out.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn set_trailers(&self, trailers: Option<Box<HeaderMap>>) {
+        self.out().trailers = trailers;
+    }
 }
 
 /// The sending side of a [`Wire`], to be driven while a session owns the wire itself.
@@ -241,18 +248,6 @@ pub(crate) struct Wire {
     served: u32,
 }
 
-/// Looks at what is read.
-enum Gate {
-    /// Nobody looks.
-    Open,
-    /// A response head is expected, of a response that may have a body or not.
-    Head(Scanner, bool),
-    /// A chunked body is expected.
-    Chunks(Chunks),
-    /// The frames of an HTTP/2 client are.
-    Frames(Box<FrameMeter>),
-}
-
 impl Wire {
     /// A wire on a TCP connection.
     pub(crate) fn tcp(stream: TcpStream) -> Self {
@@ -338,43 +333,7 @@ impl Wire {
 
     /// Keeps the trailers of the body that was read, for who asks the [`Outlet`].
     pub(crate) fn set_trailers(&self, trailers: Option<Box<HeaderMap>>) {
-        self.shared.out().trailers = trailers;
-    }
-
-    /// Lets what was read pass, if it may.
-    fn pass(&mut self, mut bytes: &[u8]) -> Result<(), Flaw> {
-        loop {
-            match &mut self.gate {
-                Gate::Open => return Ok(()),
-                Gate::Head(scanner, may_have_body) => {
-                    let Some(end) = scanner.feed(bytes)? else { return Ok(()) };
-                    bytes = bytes.get(end..).unwrap_or_default();
-                    self.gate = if scanner.is_interim() {
-                        Gate::Head(Scanner::new(Kind::Response), *may_have_body)
-                    } else if *may_have_body && scanner.is_chunked() {
-                        Gate::Chunks(Chunks::new())
-                    } else {
-                        Gate::Open
-                    };
-                }
-                Gate::Frames(meter) => {
-                    let sent = self.shared.sent.load(Ordering::Relaxed);
-                    return if meter.feed(bytes, sent) {
-                        Ok(())
-                    } else {
-                        Err(Flaw::TooMany)
-                    };
-                }
-                Gate::Chunks(chunks) => {
-                    if chunks.feed(bytes)?.is_some()
-                        && let Gate::Chunks(chunks) = std::mem::replace(&mut self.gate, Gate::Open)
-                    {
-                        self.set_trailers(chunks.into_trailers());
-                    }
-                    return Ok(());
-                }
-            }
-        }
+        self.shared.set_trailers(trailers);
     }
 
     /// Waits for bytes and gives those that are there; none when the peer has closed. While it waits it holds no buffer,
@@ -455,7 +414,7 @@ impl AsyncRead for Wire {
         })?;
         let read = buf.filled().get(before..).unwrap_or_default();
         me.shared.received.fetch_add(read.len() as u64, Ordering::Relaxed);
-        Poll::Ready(me.pass(read).map_err(|flaw| {
+        Poll::Ready(me.gate.pass(read, &me.shared).map_err(|flaw| {
             tracing::debug!(?flaw, "malformed message");
             me.shared.malformed.store(true, Ordering::Relaxed);
             io::ErrorKind::InvalidData.into()
