@@ -4,6 +4,7 @@
 //! itself stands on, used directly because its wrapper drops interim responses and replaces `Date`.
 //! `docs/decisions/engine.md` gives the reasons.
 
+mod background;
 mod connect;
 mod down;
 mod exchange;
@@ -18,6 +19,7 @@ mod spoken;
 mod tunnel;
 mod up;
 
+pub(crate) use background::{Dispatch, Jobs};
 pub(crate) use connect::Connector;
 pub(crate) use down::{Down, Kept};
 pub(crate) use exchange::{refuse_unread, serve};

@@ -30,6 +30,7 @@ use tokio::sync::watch;
 use self::control::End;
 use self::sockets::Listening;
 use crate::config::{self, Config, ConfigErrors, Loaded};
+use crate::engine::Dispatch;
 use crate::listener::OpenConnections;
 use crate::snapshot::{self, Ground, Snapshot};
 use crate::telemetry::ProxyMetrics;
@@ -53,6 +54,8 @@ pub(crate) struct Shared {
     off_limits: OffLimits,
     files: Vec<PathBuf>,
     ground: Ground,
+    /// Deals background exchanges out to the workers.
+    dispatch: Arc<Dispatch>,
     metrics: Arc<ProxyMetrics>,
     open: Arc<OpenConnections>,
     /// Turns true when another process serves in the place of this one. Each worker has a receiver for as long as it accepts.

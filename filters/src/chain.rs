@@ -7,7 +7,7 @@ use pingora_http::ResponseHeader;
 
 use crate::exchange::Exchange;
 use crate::failure::{Failure, Refusal};
-use crate::filter::{Attempt, AttemptResult, Filter, Phases, Step, Turn, Verdict, Waiting};
+use crate::filter::{Attempt, AttemptResult, Filter, Phases, ResumeWithBody, Step, Turn, Verdict, Waiting};
 use crate::outcome::Outcome;
 use crate::response::Response;
 
@@ -16,6 +16,8 @@ use crate::response::Response;
 pub struct Link {
     /// The plugin's name, for the ledger.
     pub plugin: &'static str,
+    /// The filter's configured name.
+    pub name: Arc<str>,
     /// The filter.
     pub filter: Arc<dyn Filter>,
 }
@@ -28,6 +30,8 @@ pub enum Way {
     Answer(Response),
     /// A filter waits. Hand what the future gives to [`Chain::resume`].
     Wait(Waiting),
+    /// A filter wants the request body, up to so many bytes. Hand what the function gives to [`Chain::resume`].
+    Body(usize, ResumeWithBody),
 }
 
 /// Filters in order. Requests run down it, responses back up.
@@ -80,6 +84,11 @@ impl Chain {
         &self.links
     }
 
+    /// The place of the filter of that name.
+    pub fn position(&self, name: &str) -> Option<usize> {
+        self.links.iter().position(|link| *link.name == *name)
+    }
+
     /// Whether any filter looks at request bodies.
     pub fn reads_request_body(&self) -> bool {
         !self.request_body.is_empty()
@@ -97,7 +106,7 @@ impl Chain {
 
     /// The way in.
     pub fn request(&self, exchange: &mut Exchange) -> Way {
-        self.request_from(exchange, 0)
+        self.request_from(exchange, exchange.first)
     }
 
     /// Goes on after a wait, with what came of it.
@@ -135,6 +144,11 @@ impl Chain {
                 exchange.position = position;
                 return Some(Way::Wait(waiting));
             }
+            Step::Body(limit, resume) => {
+                exchange.turned = position;
+                exchange.position = position;
+                return Some(Way::Body(limit, resume));
+            }
             Step::Respond(response) => response,
             Step::Refuse(refusal) => self.refused(exchange, position, refusal),
         };
@@ -152,6 +166,9 @@ impl Chain {
     /// A piece of the request body on its way to the app. A refusal is in the ledger already.
     pub fn request_body(&self, exchange: &mut Exchange, chunk: &mut Option<Bytes>, end: bool) -> Result<(), Refusal> {
         for &position in &self.request_body {
+            if position < exchange.first {
+                continue;
+            }
             let Some(link) = self.at(exchange, position) else {
                 continue;
             };
@@ -168,7 +185,7 @@ impl Chain {
     /// Before a try. Waiting and answering work as on the way in; after a wait, go on with
     /// [`resume_attempt`](Self::resume_attempt).
     pub fn attempt(&self, exchange: &mut Exchange, attempt: &mut Attempt) -> Way {
-        self.attempt_from(exchange, attempt, 0)
+        self.attempt_from(exchange, attempt, exchange.first)
     }
 
     /// Goes on before a try after a wait, with what came of it.
@@ -200,7 +217,9 @@ impl Chain {
     pub fn attempt_done(&self, exchange: &mut Exchange, attempt: &Attempt, result: AttemptResult) -> Verdict {
         let attempted = std::mem::take(&mut exchange.attempted);
         let mut wanted = Verdict::Keep;
-        for &position in self.attempt.iter().rev().filter(|&&position| position < attempted) {
+        let first = exchange.first;
+        let called = |position: usize| (first..attempted).contains(&position);
+        for &position in self.attempt.iter().rev().filter(|&&position| called(position)) {
             let Some(link) = self.at(exchange, position) else {
                 continue;
             };
@@ -216,7 +235,7 @@ impl Chain {
     pub fn response(&self, exchange: &mut Exchange, head: &mut Box<ResponseHeader>) -> Option<Response> {
         let mut replacement: Option<Response> = None;
         for &position in &self.response {
-            if position >= exchange.turned {
+            if !(exchange.first..exchange.turned).contains(&position) {
                 continue;
             }
             let Some(link) = self.at(exchange, position) else {
@@ -235,7 +254,7 @@ impl Chain {
     /// A piece of the response body on its way to the client.
     pub fn response_body(&self, exchange: &mut Exchange, chunk: &mut Option<Bytes>, end: bool) -> Result<(), Failure> {
         for &position in &self.response_body {
-            if position >= exchange.turned {
+            if !(exchange.first..exchange.turned).contains(&position) {
                 continue;
             }
             let Some(link) = self.at(exchange, position) else {
@@ -249,8 +268,8 @@ impl Chain {
     /// The exchange is over. Every filter that was entered hears of it, once.
     pub fn complete(&self, exchange: &mut Exchange, outcome: &Outcome) {
         for &position in &self.complete {
-            if position >= exchange.entered {
-                break;
+            if !(exchange.first..exchange.entered).contains(&position) {
+                continue;
             }
             let Some(link) = self.at(exchange, position) else {
                 continue;
@@ -314,6 +333,7 @@ mod tests {
                 .into_iter()
                 .map(|name| Link {
                     plugin: name,
+                    name: Arc::from(name),
                     filter: Arc::new(Probe {
                         name,
                         log: log.clone(),
@@ -379,6 +399,22 @@ mod tests {
                 "complete b"
             ]
         );
+    }
+
+    #[test]
+    fn an_exchange_may_enter_in_the_middle() {
+        let log = Log::default();
+        let chain = chain(&log, None, None);
+        let mut exchange = testing::exchange("GET", "/");
+        exchange.enter_at(chain.position("b").unwrap(), Box::new("state"));
+        assert!(matches!(chain.request(&mut exchange), Way::Through));
+        let mut head = Box::new(ResponseHeader::build(200, None).unwrap());
+        chain.response(&mut exchange, &mut head);
+        chain.response_body(&mut exchange, &mut None, true).unwrap();
+        chain.complete(&mut exchange, &testing::outcome(200));
+        let story = std::mem::take(&mut *log.lock().unwrap());
+        assert_eq!(story.len(), 8, "{story:?}");
+        assert!(story.iter().all(|step| !step.ends_with('a')), "{story:?}");
     }
 
     #[test]

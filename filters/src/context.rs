@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use opentelemetry_sdk::trace::SpanData;
 
+use crate::background::Dispatcher;
 use crate::exchange::{Direction, Route};
 
 /// Takes finished spans. Must not block: a slow or dead collector costs requests nothing.
@@ -44,6 +45,22 @@ impl LineSink for DiscardLines {
 #[derive(Clone, Default)]
 pub struct SharedState(Arc<Mutex<HashMap<StateKey, Arc<dyn Any + Send + Sync>>>>);
 type StateKey = (Direction, String, TypeId);
+
+impl SharedState {
+    /// All states of type `T`, with the direction and the name of the filter they belong to.
+    pub fn each<T: Send + Sync + 'static>(&self) -> Vec<(Direction, String, Arc<T>)> {
+        let states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_type = states
+            .iter()
+            .filter(|((.., kind), _)| *kind == TypeId::of::<T>())
+            .filter_map(|((direction, filter, _), state)| {
+                Some((*direction, filter.clone(), state.clone().downcast().ok()?))
+            });
+        let mut found: Vec<_> = of_type.collect();
+        found.sort_by(|a, b| (a.0.as_str(), &a.1).cmp(&(b.0.as_str(), &b.1)));
+        found
+    }
+}
 
 /// Metric families by name. A family is registered once and asked for by every route and snapshot.
 #[derive(Clone)]
@@ -131,6 +148,8 @@ pub struct Context<'a> {
     pub telemetry: &'a Telemetry,
     /// State that survives reloads.
     pub state: &'a SharedState,
+    /// Runs exchanges that no client asked for.
+    pub background: &'a Arc<dyn Dispatcher>,
 }
 
 impl Context<'_> {

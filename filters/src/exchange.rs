@@ -1,5 +1,6 @@
 //! One request and its response, from first byte to last, retries included.
 
+use std::any::Any;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -103,10 +104,15 @@ pub struct Exchange {
     pub ledger: Ledger,
     /// When what happened.
     pub timing: Timing,
+    /// Whether the response body ends with the upstream's connection and in no other way, so that nobody can tell a whole one
+    /// from one that was cut short. Set with the response head.
+    pub ends_with_connection: bool,
     /// Set by the `request_id` filter.
     pub request_id: Option<HeaderValue>,
     /// Set by the `tracing` filter.
     pub trace: Option<TraceContext>,
+    /// The filter where the exchange entered the chain: 0 unless no client asked for it.
+    pub(crate) first: usize,
     /// How many filters have been entered: these are completed at the end.
     pub(crate) entered: usize,
     /// How many filters have been called before the try that is under way: these hear what comes of it.
@@ -129,15 +135,23 @@ impl Exchange {
             authority: None,
             plan,
             ledger: Ledger::default(),
+            ends_with_connection: false,
             timing,
             request_id: None,
             trace: None,
+            first: 0,
             entered: 0,
             attempted: 0,
             turned: 0,
             position: 0,
             slots: Slots::default(),
         }
+    }
+
+    /// Lets the exchange enter the chain at that filter, which finds this state.
+    pub fn enter_at(&mut self, position: usize, state: Box<dyn Any + Send>) {
+        self.first = position;
+        self.slots.set_boxed(position, state);
     }
 
     /// The running filter's own state in this exchange, if it left any of that type.

@@ -62,6 +62,10 @@ pub type Resume = Box<dyn FnOnce(&mut Exchange) -> Step + Send>;
 /// Something to wait for, e.g. a remote check.
 pub type Waiting = Pin<Box<dyn Future<Output = Resume> + Send>>;
 
+/// Continues with the exchange once its request body is there: all of it, or `None` where there is more of it than was asked
+/// for.
+pub type ResumeWithBody = Box<dyn FnOnce(&mut Exchange, Option<Bytes>) -> Step + Send>;
+
 /// What a filter wants on the way in.
 pub enum Step {
     /// On to the next filter.
@@ -72,6 +76,9 @@ pub enum Step {
     Refuse(Refusal),
     /// Wait, then go on with what comes of it. Only who waits pays for a future.
     Wait(Waiting),
+    /// Read the request body, up to so many bytes, then go on. What was read is not lost: if the request goes on to the app,
+    /// so does its body. Not before an attempt, whose request may have been sent in part.
+    Body(usize, ResumeWithBody),
 }
 
 impl fmt::Debug for Step {
@@ -81,6 +88,7 @@ impl fmt::Debug for Step {
             Self::Respond(response) => f.debug_tuple("Respond").field(response).finish(),
             Self::Refuse(refusal) => f.debug_tuple("Refuse").field(refusal).finish(),
             Self::Wait(_) => f.write_str("Wait"),
+            Self::Body(limit, _) => write!(f, "Body({limit})"),
         }
     }
 }

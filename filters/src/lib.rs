@@ -14,6 +14,7 @@
 //! on its way out.
 
 pub mod access_log;
+mod background;
 mod chain;
 mod context;
 mod exchange;
@@ -35,14 +36,17 @@ mod trace_context;
 pub mod tracing;
 pub mod units;
 
+pub use background::{Background, Dispatcher, NoBackground};
 pub use chain::{Chain, Link, Way};
 pub use context::{Context, DiscardLines, DiscardSpans, LineSink, Metrics, SharedState, SpanSink, Telemetry};
 pub use exchange::{Connection, Direction, Exchange, Route, Timing};
 pub use failure::{ErrorFormat, Failure, Refusal};
-pub use filter::{Attempt, AttemptResult, Filter, Phases, Plugin, Resume, Step, Turn, Verdict, Waiting};
+pub use filter::{
+    Attempt, AttemptResult, Filter, Phases, Plugin, Resume, ResumeWithBody, Step, Turn, Verdict, Waiting,
+};
 pub use ledger::{Entry, Ledger};
 pub use outcome::{AttemptRecord, End, Outcome};
-pub use plan::{Plan, Timeouts};
+pub use plan::{Plan, Timeouts, Wanted, WantedBy};
 pub use registry::{BuildError, PluginEntry, Registry};
 pub use response::{Body, BodyStream, Response};
 pub use trace_context::{SpanId, TraceContext, TraceId};

@@ -250,6 +250,7 @@ mod tests {
                 route: &testing::route(Direction::Inbound, "/test"),
                 telemetry: &self.telemetry,
                 state: &self.state,
+                background: &testing::no_background(),
             };
             Limits::build(serde_json::from_str(config).unwrap(), &context)
         }
@@ -258,6 +259,7 @@ mod tests {
             let filter = self.filter(config).unwrap();
             Chain::new(vec![Link {
                 plugin: "limits",
+                name: Arc::from("limits"),
                 filter,
             }])
         }
@@ -275,6 +277,7 @@ mod tests {
                 route: &testing::route(Direction::Inbound, "/other"),
                 telemetry: &self.telemetry,
                 state: &self.state,
+                background: &testing::no_background(),
             };
             context.shared(InFlight::default).count()
         }

@@ -188,6 +188,7 @@ mod tests {
             route: &testing::route(direction, route),
             telemetry,
             state: &SharedState::default(),
+            background: &testing::no_background(),
         };
         MetricsPlugin::build(Config::default(), &context).unwrap()
     }
@@ -251,6 +252,7 @@ mod tests {
         let telemetry = Telemetry::default();
         let chain = Chain::new(vec![Link {
             plugin: MetricsPlugin::NAME,
+            name: Arc::from(MetricsPlugin::NAME),
             filter: filter(&telemetry, Direction::Inbound, "/a"),
         }]);
         let active = |count| {

@@ -1,5 +1,7 @@
 //! What the filters decided the engine shall do for one exchange.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long the engine waits for what. `None` waits for ever.
@@ -35,4 +37,32 @@ impl Default for Timeouts {
 pub struct Plan {
     /// How long the engine waits for what.
     pub timeouts: Timeouts,
+    /// How many bytes of the response may wait for the client. The upstream is read that far ahead of a slow client, so
+    /// that it is soon done; less than what the engine buffers anyway changes nothing.
+    pub read_ahead: usize,
+    /// Others who want the response: as long as they do, the exchange goes on when its client has left.
+    pub wanted: Option<WantedBy>,
+}
+
+/// Tells whether anybody but the client wants a response.
+pub trait Wanted: Send + Sync {
+    /// Asked when the client has left, and now and then after that.
+    fn is_wanted(&self) -> bool;
+}
+
+/// See [`Plan::wanted`].
+#[derive(Clone)]
+pub struct WantedBy(pub Arc<dyn Wanted>);
+
+impl fmt::Debug for WantedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("WantedBy").field(&self.0.is_wanted()).finish()
+    }
+}
+
+impl Plan {
+    /// Whether the exchange goes on without its client.
+    pub fn is_wanted(&self) -> bool {
+        self.wanted.as_ref().is_some_and(|by| by.0.is_wanted())
+    }
 }

@@ -12,11 +12,15 @@ impl Slots {
     }
 
     pub(crate) fn set<T: Send + 'static>(&mut self, position: usize, state: T) {
+        self.set_boxed(position, Box::new(state));
+    }
+
+    pub(crate) fn set_boxed(&mut self, position: usize, state: Box<dyn Any + Send>) {
         if self.0.len() <= position {
             self.0.resize_with(position + 1, || None);
         }
         if let Some(slot) = self.0.get_mut(position) {
-            *slot = Some(Box::new(state));
+            *slot = Some(state);
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::{StatusCode, Version};
 use pingora_http::RequestHeader;
 
+use crate::background::{Dispatcher, NoBackground};
 use crate::context::{Context, SharedState, Telemetry};
 use crate::exchange::{Connection, Direction, Exchange, Route, Timing};
 use crate::failure::ErrorFormat;
@@ -67,6 +68,11 @@ pub fn outcome(status: u16) -> Outcome {
     }
 }
 
+/// A dispatcher that runs nothing.
+pub fn no_background() -> Arc<dyn Dispatcher> {
+    Arc::new(NoBackground)
+}
+
 /// Calls `with` with the context a plugin is built in.
 pub fn with_context<R>(filter: &str, telemetry: &Telemetry, with: impl FnOnce(&Context<'_>) -> R) -> R {
     with(&Context {
@@ -74,5 +80,6 @@ pub fn with_context<R>(filter: &str, telemetry: &Telemetry, with: impl FnOnce(&C
         route: &route(Direction::Inbound, "/test"),
         telemetry,
         state: &SharedState::default(),
+        background: &no_background(),
     })
 }

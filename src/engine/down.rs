@@ -53,6 +53,17 @@ pub(crate) enum Down {
     H1(Box<H1Down>),
     /// One stream of an HTTP/2 connection.
     H2(Box<H2Down>),
+    /// No client: none asked, or the one that did has left and others want the response.
+    Nobody(Nobody),
+}
+
+/// See [`Down::Nobody`].
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Nobody {
+    /// There was a client.
+    pub(crate) left: bool,
+    /// The response is complete.
+    whole: bool,
 }
 
 /// See [`Down::H1`].
@@ -130,9 +141,28 @@ impl Down {
         }))
     }
 
+    /// No client at all.
+    pub(crate) fn nobody() -> Self {
+        Self::Nobody(Nobody::default())
+    }
+
+    /// The client has left; the response is taken for others.
+    pub(crate) fn let_go(&mut self) {
+        *self = Self::Nobody(Nobody {
+            left: true,
+            whole: false,
+        });
+    }
+
+    /// Whether the client has left and the exchange goes on.
+    pub(crate) fn is_left(&self) -> bool {
+        matches!(self, Self::Nobody(Nobody { left: true, .. }))
+    }
+
     /// Whether the request body was read to its end.
     pub(crate) fn request_ended(&self) -> bool {
         match self {
+            Self::Nobody(_) => true,
             Self::H1(down) => down.request_ended,
             Self::H2(down) => down.request_ended,
         }
@@ -142,29 +172,35 @@ impl Down {
     pub(crate) fn take_trailers(&mut self) -> Option<HeaderMap> {
         match self {
             Self::H1(down) => down.outlet.take_trailers(),
-            Self::H2(_) => None,
+            Self::H2(_) | Self::Nobody(_) => None,
         }
     }
 
     /// Sends what waits, then says what the client did. `read` allows a piece of body to be read.
     pub(crate) fn poll_event(&mut self, cx: &mut Context<'_>, read: bool) -> Poll<DownEvent> {
         match self {
+            Self::Nobody(_) => Poll::Pending,
             Self::H1(down) => down.poll_event(cx, read),
             Self::H2(down) => down.poll_event(cx, read),
         }
     }
 
-    /// Whether more of the response can be taken without growing memory.
-    pub(crate) fn is_ready(&self) -> bool {
+    /// Whether more of the response can be taken: what waits for the client is bounded, by more where it may wait.
+    pub(crate) fn is_ready(&self, may_wait: usize) -> bool {
         match self {
-            Self::H1(down) => down.outlet.pending() < HIGH_WATER,
-            Self::H2(down) => down.sink.as_ref().is_none_or(H2Sink::is_ready),
+            Self::Nobody(_) => true,
+            Self::H1(down) => down.outlet.pending() < HIGH_WATER.max(may_wait),
+            Self::H2(down) => down
+                .sink
+                .as_ref()
+                .is_none_or(|sink| sink.is_ready() || sink.pending() < may_wait),
         }
     }
 
     /// Whether the client, or its connection's windows, took all there was.
     pub(crate) fn is_drained(&self) -> bool {
         match self {
+            Self::Nobody(_) => true,
             Self::H1(down) => down.outlet.pending() == 0,
             Self::H2(down) => down.sink.as_ref().is_none_or(H2Sink::is_ready),
         }
@@ -178,7 +214,7 @@ impl Down {
                 down.outlet
                     .push_with(|out| h1_head::write(head, None, clock::date, out));
             }
-            Self::H1(_) => {}
+            Self::H1(_) | Self::Nobody(_) => {}
             Self::H2(down) => {
                 let mut response = http::Response::new(());
                 *response.status_mut() = head.status;
@@ -191,6 +227,7 @@ impl Down {
     /// Sends the final head, with this hop's `Via` if it was forwarded. `end` when no body follows. False when the client cannot take it any more.
     pub(crate) fn head(&mut self, head: &mut ResponseHeader, via: Option<&'static str>, end: bool) -> bool {
         match self {
+            Self::Nobody(_) => true,
             Self::H1(down) => {
                 let has_length = head.headers.contains_key(http::header::CONTENT_LENGTH);
                 // The length in a 304 is that of the answer it stands for, which is not ours to say.
@@ -248,6 +285,7 @@ impl Down {
     /// Takes a piece of the response body. False when the head promised less.
     pub(crate) fn body(&mut self, chunk: Bytes) -> bool {
         match self {
+            Self::Nobody(_) => true,
             Self::H1(down) => down.body(&chunk),
             Self::H2(down) => {
                 if let Some(sink) = &mut down.sink {
@@ -261,6 +299,10 @@ impl Down {
     /// The response is complete. False when the head promised more.
     pub(crate) fn end(&mut self, trailers: Option<HeaderMap>) -> bool {
         match self {
+            Self::Nobody(nobody) => {
+                nobody.whole = true;
+                true
+            }
             Self::H1(down) => down.end(trailers.as_ref()),
             Self::H2(down) => {
                 if let Some(sink) = &mut down.sink {
@@ -281,6 +323,7 @@ impl Down {
     /// Whether the response was sent to its end.
     pub(crate) fn is_whole(&self) -> bool {
         match self {
+            Self::Nobody(nobody) => nobody.whole,
             Self::H1(down) => down.response_ended,
             Self::H2(down) => down.sink.as_ref().is_some_and(H2Sink::is_done),
         }
@@ -289,6 +332,7 @@ impl Down {
     /// Body bytes sent, as the client counts them.
     pub(crate) fn sent(&self) -> u64 {
         match self {
+            Self::Nobody(_) => 0,
             Self::H1(down) => down.sent,
             Self::H2(down) => down.sink.as_ref().map_or(0, H2Sink::sent),
         }
@@ -297,6 +341,7 @@ impl Down {
     /// Bytes that have left for the client, to tell slow from idle.
     pub(crate) fn taken(&self) -> u64 {
         match self {
+            Self::Nobody(_) => 0,
             Self::H1(down) => down.outlet.sent(),
             Self::H2(down) => down.sink.as_ref().map_or(0, H2Sink::sent),
         }
@@ -305,6 +350,7 @@ impl Down {
     /// Ready once all of the response was handed to the kernel or the connection; an error when the client went away.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ()>> {
         match self {
+            Self::Nobody(_) => Poll::Ready(Ok(())),
             Self::H1(down) => down.outlet.poll_drain(cx).map_err(drop),
             Self::H2(down) => match &mut down.sink {
                 Some(sink) => sink.poll_drain(cx).map_err(drop),
@@ -316,6 +362,7 @@ impl Down {
     /// Cuts the response short in a way the client cannot take for its end.
     pub(crate) fn cut(mut self, reason: h2::Reason) {
         match &mut self {
+            Self::Nobody(_) => {}
             // The connection closes without the last chunk or the promised length. Where its close is the only sign of the
             // end, it must not look like one.
             Self::H1(down) => {
@@ -337,7 +384,7 @@ impl Down {
             Self::H1(down) => down.finish().await,
             // What is still to come of the request is not needed (RFC 9113, section 8.1). Dropping the stream says so once
             // the answer has left; a reset of our own would overtake it.
-            Self::H2(_) => None,
+            Self::H2(_) | Self::Nobody(_) => None,
         }
     }
 
@@ -345,7 +392,7 @@ impl Down {
     pub(crate) fn into_http1(self) -> Option<(Box<HttpSession>, Outlet)> {
         match self {
             Self::H1(down) => Some((down.session, down.outlet)),
-            Self::H2(_) => None,
+            Self::H2(_) | Self::Nobody(_) => None,
         }
     }
 }

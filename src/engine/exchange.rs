@@ -10,9 +10,11 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::Method;
-use pillion_filters::{Chain, Direction, End, Exchange, Failure, Refusal, Response, Timing, Way};
-use pingora_http::RequestHeader;
+use bytes::Bytes;
+use http::header::EXPECT;
+use http::{Method, StatusCode};
+use pillion_filters::{Background, Chain, Direction, End, Exchange, Failure, Refusal, Response, Timing, Way};
+use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::down::{Down, DownEvent, Kept};
 use super::heads::{self, Taken};
@@ -85,6 +87,33 @@ pub(crate) async fn refuse_unread(
     let end = run.malformed(refusal).await;
     run.tell(end);
     leave(run.down, end).await;
+}
+
+/// Runs an exchange that no client asked for, from the filter on that wants it.
+pub(super) async fn serve_nobody(worker: &Worker, background: Background) {
+    let snapshot = worker.snapshot();
+    let Some(side) = snapshot.side(background.direction) else {
+        return;
+    };
+    let route = side.route(&background.request, background.authority.as_ref());
+    let Some(position) = route.chain.position(&background.filter) else {
+        return;
+    };
+    let client = Client {
+        connection: background.connection,
+        address: None,
+    };
+    let mut exchange = Exchange::new(
+        route.route.clone(),
+        client.connection.clone(),
+        background.request,
+        Timing::now(),
+    );
+    exchange.authority = background.authority;
+    exchange.enter_at(position, background.state);
+    let mut run = Run::new(worker, &client, side, route, Down::nobody(), exchange);
+    let end = run.forward().await;
+    run.tell(end);
 }
 
 /// Ends the client's side; gives an HTTP/1 connection back when it can serve another request.
@@ -188,6 +217,11 @@ impl<'a> Run<'a> {
                     let step = resume(&mut self.story.exchange);
                     way = self.route.chain.resume(&mut self.story.exchange, step);
                 }
+                Way::Body(limit, resume) => {
+                    let body = self.read_body(limit).await?;
+                    let step = resume(&mut self.story.exchange, body);
+                    way = self.route.chain.resume(&mut self.story.exchange, step);
+                }
             }
         }
     }
@@ -197,11 +231,16 @@ impl<'a> Run<'a> {
         let left = self.time_left();
         let mut future = pin!(future);
         let down = &mut self.down;
+        let wanted = self.story.exchange.plan.wanted.clone();
         let waiting = std::future::poll_fn(|cx| {
             if let Poll::Ready(output) = future.as_mut().poll(cx) {
                 return Poll::Ready(Ok(output));
             }
             match down.poll_event(cx, false) {
+                Poll::Ready(DownEvent::Gone) if wanted.as_ref().is_some_and(|by| by.0.is_wanted()) => {
+                    down.let_go();
+                    Poll::Pending
+                }
                 Poll::Ready(DownEvent::Gone) => Poll::Ready(Err(Stop::Gone)),
                 _ => Poll::Pending,
             }
@@ -209,6 +248,36 @@ impl<'a> Run<'a> {
         clock::within(left, waiting)
             .await
             .unwrap_or(Err(Stop::Failed(Failure::ExchangeTimeout)))
+    }
+
+    /// Reads the request body, unless there is more of it than that. What was read is sent with the first attempt.
+    async fn read_body(&mut self, limit: usize) -> Result<Option<Bytes>, Stop> {
+        if !self.down.request_ended() && self.story.exchange.request.remove_header(&EXPECT).is_some() {
+            // The client waits for a word before it sends the body (RFC 9110, section 10.1.1).
+            if let Ok(go_on) = ResponseHeader::build_no_case(StatusCode::CONTINUE, Some(0)) {
+                self.down.interim(&go_on);
+            }
+        }
+        let mut read = 0;
+        while !self.down.request_ended() {
+            let limits = [self.time_left(), self.story.exchange.plan.timeouts.idle];
+            let down = &mut self.down;
+            let event = std::future::poll_fn(|cx| down.poll_event(cx, true));
+            let event = clock::within(limits.into_iter().flatten().min(), event).await;
+            match event.ok_or(Stop::Failed(Failure::RequestTimeout))? {
+                DownEvent::Body(piece) => {
+                    read += piece.len();
+                    self.replay.read_early(piece);
+                    if read > limit {
+                        return Ok(None);
+                    }
+                }
+                DownEvent::End(trailers) => self.replay.read_early_end(trailers),
+                DownEvent::Gone => return Err(Stop::Gone),
+                DownEvent::Malformed => return Err(Stop::Failed(Failure::MalformedRequest)),
+            }
+        }
+        Ok(Some(self.replay.early()))
     }
 
     /// What is left of the time for the whole exchange, if that is limited.
@@ -238,7 +307,13 @@ impl<'a> Run<'a> {
 
     /// Tells every filter how it ended.
     fn tell(&mut self, end: End) {
-        self.story.counts.response_bytes = self.down.sent();
+        if !self.down.is_left() {
+            self.story.counts.response_bytes = self.down.sent();
+        }
+        let end = match end {
+            End::Complete if self.down.is_left() => End::ClientAborted,
+            end => end,
+        };
         self.story.end(end);
     }
 }

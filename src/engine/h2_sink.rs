@@ -1,15 +1,17 @@
 //! The sending side of one HTTP/2 stream, with flow control kept apart from reading.
 
+use std::collections::VecDeque;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use h2::SendStream;
 use http::HeaderMap;
 
-/// Holds at most one chunk until the peer's window takes it.
+/// Holds what was pushed until the peer's window takes it: one chunk, unless more may wait.
 pub(super) struct H2Sink {
     stream: SendStream<Bytes>,
-    queued: Bytes,
+    queued: VecDeque<Bytes>,
+    pending: usize,
     last: Last,
     sent: u64,
 }
@@ -28,7 +30,8 @@ impl H2Sink {
     pub(super) fn new(stream: SendStream<Bytes>, ended: bool) -> Self {
         Self {
             stream,
-            queued: Bytes::new(),
+            queued: VecDeque::new(),
+            pending: 0,
             last: if ended { Last::Done } else { Last::Open },
             sent: 0,
         }
@@ -39,19 +42,21 @@ impl H2Sink {
         self.queued.is_empty()
     }
 
+    /// Bytes that wait for the peer's window.
+    pub(super) fn pending(&self) -> usize {
+        self.pending
+    }
+
     /// Whether everything, the end included, was handed to the connection.
     pub(super) fn is_done(&self) -> bool {
         matches!(self.last, Last::Done)
     }
 
-    /// Takes a chunk. Call only when [ready](Self::is_ready).
+    /// Takes a chunk. Call only when [ready](Self::is_ready), or when more may wait.
     pub(super) fn push(&mut self, chunk: Bytes) {
-        if self.queued.is_empty() {
-            self.queued = chunk;
-        } else {
-            let mut joined = bytes::BytesMut::from(&self.queued[..]);
-            joined.extend_from_slice(&chunk);
-            self.queued = joined.freeze();
+        if !chunk.is_empty() {
+            self.pending += chunk.len();
+            self.queued.push_back(chunk);
         }
     }
 
@@ -64,8 +69,8 @@ impl H2Sink {
 
     /// Hands over what the windows allow; ready once nothing is left to hand over.
     pub(super) fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
-        while !self.queued.is_empty() {
-            self.stream.reserve_capacity(self.queued.len());
+        while let Some(first) = self.queued.front_mut() {
+            self.stream.reserve_capacity(self.pending);
             let mut capacity = self.stream.capacity();
             if capacity == 0 {
                 capacity = match ready!(self.stream.poll_capacity(cx)) {
@@ -77,8 +82,12 @@ impl H2Sink {
                     continue;
                 }
             }
-            let part = self.queued.split_to(capacity.min(self.queued.len()));
+            let part = first.split_to(capacity.min(first.len()));
             self.sent += part.len() as u64;
+            self.pending -= part.len();
+            if first.is_empty() {
+                self.queued.pop_front();
+            }
             // The end rides on the last frame rather than on an empty one of its own.
             let end = self.queued.is_empty() && matches!(self.last, Last::Data);
             self.stream.send_data(part, end)?;

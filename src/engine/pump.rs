@@ -124,12 +124,16 @@ impl<'a> Pump<'a> {
             self.up.body(piece).await;
         }
         let (ended, trailers) = (replay.is_ended(), replay.trailers());
+        let (early, early_trailers) = (replay.take_early(), replay.take_early_trailers());
         self.replay = Some(replay);
+        for piece in early {
+            self.request(DownEvent::Body(piece)).await?;
+        }
         if ended {
             self.up.end(trailers).await;
             self.request_sent = true;
         } else if self.down.request_ended() {
-            let trailers = self.down.take_trailers();
+            let trailers = early_trailers.or_else(|| self.down.take_trailers());
             self.end_request(trailers).await?;
         }
         self.until_head().await
@@ -169,6 +173,9 @@ impl<'a> Pump<'a> {
                     }
                     if !chunk.is_none_or(|chunk| self.down.body(chunk)) {
                         return Err(Stop::Failed(Failure::MalformedResponse));
+                    }
+                    if self.down.is_left() && !self.exchange.plan.is_wanted() {
+                        return Err(Stop::Gone);
                     }
                     // What is known to be the last piece takes the end along; alone it would cost a frame or a send.
                     if self.up.ends_here() {
@@ -241,6 +248,10 @@ impl<'a> Pump<'a> {
     /// What the client did, passed on to the upstream.
     async fn request(&mut self, event: DownEvent) -> Result<(), Stop> {
         match event {
+            DownEvent::Gone if self.request_sent && self.exchange.plan.is_wanted() => {
+                self.down.let_go();
+                Ok(())
+            }
             DownEvent::Gone => Err(Stop::Gone),
             DownEvent::Malformed => Err(Stop::Failed(Failure::MalformedRequest)),
             DownEvent::Body(chunk) => {
@@ -342,9 +353,10 @@ impl<'a> Pump<'a> {
     /// Sends what waits on either side and gives the next event, if there is one.
     fn look(&mut self, cx: &mut Context<'_>) -> Option<Event> {
         let Self { up, down, .. } = self;
+        let may_wait = self.exchange.plan.read_ahead;
         // The upstream first: what it has is what the client waits for. It gets no further than the client's buffer, so
         // it cannot keep the client from being served.
-        let had_room = down.is_ready();
+        let had_room = down.is_ready(may_wait);
         if let Poll::Ready(event) = up.poll_event(cx, had_room) {
             return Some(Event::Up(event));
         }
@@ -354,7 +366,7 @@ impl<'a> Pump<'a> {
         }
         // Sending may just have made the room that a side was not read for, and nothing would wake us for it.
         if !had_room
-            && down.is_ready()
+            && down.is_ready(may_wait)
             && let Poll::Ready(event) = up.poll_event(cx, true)
         {
             return Some(Event::Up(event));

@@ -11,6 +11,10 @@ const MOST_PIECES: usize = 64;
 /// What the upstream was sent of a request after its head.
 #[derive(Default)]
 pub(super) struct Replay {
+    /// What was read before the first attempt, and is still to be sent.
+    early: Vec<Bytes>,
+    /// The trailers of a body that was read whole before the first attempt.
+    early_trailers: Option<HeaderMap>,
     pieces: Vec<Bytes>,
     bytes: usize,
     /// There was more than is kept.
@@ -28,7 +32,35 @@ impl Replay {
 
     /// Whether nothing of a body was sent.
     pub(super) fn is_empty(&self) -> bool {
-        self.pieces.is_empty() && !self.lost
+        self.pieces.is_empty() && !self.lost && self.early.is_empty()
+    }
+
+    /// Keeps a piece that was read before the first attempt.
+    pub(super) fn read_early(&mut self, piece: Bytes) {
+        self.early.push(piece);
+    }
+
+    /// Keeps the trailers of a body that was read whole before the first attempt.
+    pub(super) fn read_early_end(&mut self, trailers: Option<HeaderMap>) {
+        self.early_trailers = trailers;
+    }
+
+    /// All that was read before the first attempt, as one.
+    pub(super) fn early(&mut self) -> Bytes {
+        if self.early.len() != 1 {
+            self.early = vec![Bytes::from(self.early.concat())];
+        }
+        self.early.first().cloned().unwrap_or_default()
+    }
+
+    /// The trailers that were read before the first attempt.
+    pub(super) fn take_early_trailers(&mut self) -> Option<HeaderMap> {
+        self.early_trailers.take()
+    }
+
+    /// What was read before the first attempt, to be sent.
+    pub(super) fn take_early(&mut self) -> Vec<Bytes> {
+        std::mem::take(&mut self.early)
     }
 
     /// Takes note of a piece.

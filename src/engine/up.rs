@@ -221,6 +221,12 @@ impl Up {
         }
     }
 
+    /// Whether nothing but the connection's end ends the response body (RFC 9112, section 6.3, point 8).
+    pub(super) fn ends_with_connection(&mut self, head: &ResponseHeader) -> bool {
+        let framed = head.headers.contains_key(CONTENT_LENGTH) || head.headers.contains_key(TRANSFER_ENCODING);
+        matches!(self, Self::H1(_)) && !framed && !self.ended_with_head()
+    }
+
     /// Trailers that were read with the last piece of body.
     pub(super) fn take_trailers(&mut self) -> Option<HeaderMap> {
         match self {

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use pillion_filters::{
-    Direction, DiscardLines, DiscardSpans, LineSink, Metrics, Registry, SharedState, SpanSink, Telemetry,
+    Direction, DiscardLines, DiscardSpans, Dispatcher, LineSink, Metrics, NoBackground, Registry, SharedState,
+    SpanSink, Telemetry,
 };
 use tokio::sync::watch;
 
@@ -17,6 +18,7 @@ use super::handover::Predecessor;
 use super::sockets::{Heritage, Listening, Role};
 use super::{Running, Shared, control, workers};
 use crate::config::{Config, ConfigErrors, ListenAddress, Loaded, OtlpProtocol};
+use crate::engine::Dispatch;
 use crate::listener::OpenConnections;
 use crate::snapshot::{self, Ground};
 use crate::telemetry::{
@@ -94,7 +96,8 @@ pub fn start(loaded: Loaded, options: Options) -> Result<Running, StartError> {
 /// Starts a sidecar with the listening sockets of the process before, as far as it listens where that one did.
 pub fn start_after(predecessor: Option<&Predecessor>, loaded: Loaded, options: Options) -> Result<Running, StartError> {
     let config = loaded.config.clone();
-    let (ground, metrics, telemetry_threads) = ground(&config, options.registry)?;
+    let dispatch = Arc::new(Dispatch::default());
+    let (ground, metrics, telemetry_threads) = ground(&config, options.registry, dispatch.clone())?;
     let first = snapshot::build(&loaded, &ground)?;
 
     let count = config.workers.unwrap_or_else(cores);
@@ -124,6 +127,7 @@ pub fn start_after(predecessor: Option<&Predecessor>, loaded: Loaded, options: O
         loaded: ArcSwap::from_pointee(loaded),
         files: options.files,
         ground,
+        dispatch,
         metrics,
         open: Arc::new(OpenConnections::default()),
         handed_over: watch::Sender::new(false),
@@ -189,7 +193,11 @@ fn share_out(listening: Vec<Listening>, workers: usize) -> (Vec<Vec<(Direction, 
 }
 
 /// What outlives snapshots: metrics, sinks, plugins.
-fn ground(config: &Config, registry: Registry) -> Result<(Ground, Arc<ProxyMetrics>, TelemetryThreads), StartError> {
+fn ground(
+    config: &Config,
+    registry: Registry,
+    background: Arc<dyn Dispatcher>,
+) -> Result<(Ground, Arc<ProxyMetrics>, TelemetryThreads), StartError> {
     let metrics = Metrics::default();
     let own = Arc::new(ProxyMetrics::new(&metrics)?);
     let (spans, exporter): (Arc<dyn SpanSink>, _) = match export_settings(config) {
@@ -210,6 +218,7 @@ fn ground(config: &Config, registry: Registry) -> Result<(Ground, Arc<ProxyMetri
             histogram_buckets: config.telemetry.histogram_buckets.clone().into(),
         },
         state: SharedState::default(),
+        background,
     };
     let threads = TelemetryThreads {
         exporter,
@@ -229,6 +238,7 @@ pub(crate) fn dry_ground(config: &Config, registry: Registry) -> Ground {
             histogram_buckets: config.telemetry.histogram_buckets.clone().into(),
         },
         state: SharedState::default(),
+        background: Arc::new(NoBackground),
     }
 }
 

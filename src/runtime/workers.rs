@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::Shared;
-use crate::engine::{Connector, PoolLimits};
+use crate::engine::{Connector, Jobs, PoolLimits};
 use crate::listener::{self, Worker, socket};
 
 /// How often idle upstream connections are looked at.
@@ -30,6 +30,7 @@ pub(super) fn spawn(
         draining: shared.draining.subscribe(),
         open: shared.open.clone(),
     });
+    let jobs = shared.dispatch.worker();
     let entered = runtime.enter();
     let listeners = listeners
         .into_iter()
@@ -39,15 +40,17 @@ pub(super) fn spawn(
     let handed_over = shared.handed_over.subscribe();
     std::thread::Builder::new()
         .name(format!("worker-{index}"))
-        .spawn(move || runtime.block_on(serve(worker, listeners, handed_over, stopped)))
+        .spawn(move || runtime.block_on(serve(worker, listeners, jobs, handed_over, stopped)))
 }
 
 async fn serve(
     worker: Arc<Worker>,
     listeners: Vec<(Direction, tokio::net::TcpListener)>,
+    jobs: Jobs,
     mut handed_over: watch::Receiver<bool>,
     mut stopped: watch::Receiver<bool>,
 ) {
+    tokio::spawn(jobs.serve(worker.clone()));
     let mut accepting = JoinSet::new();
     for (direction, listener) in listeners {
         accepting.spawn(listener::accept(worker.clone(), direction, listener));

@@ -4,8 +4,8 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use pillion_filters::{
-    BuildError, Chain, Context, Direction, Filter, Link, Phases, Plan, Registry, Route, SharedState, Telemetry,
-    Timeouts,
+    BuildError, Chain, Context, Direction, Dispatcher, Filter, Link, NoBackground, Phases, Plan, Registry, Route,
+    SharedState, Telemetry, Timeouts,
 };
 
 use super::routes::{Conditions, RouteTable};
@@ -27,6 +27,8 @@ pub(crate) struct Ground {
     pub(crate) telemetry: Telemetry,
     /// What filters remember across snapshots.
     pub(crate) state: SharedState,
+    /// Runs exchanges that no client asked for.
+    pub(crate) background: Arc<dyn Dispatcher>,
 }
 
 /// Compiles a configuration, or tells everything that is wrong with its filters.
@@ -130,6 +132,7 @@ impl Builder<'_> {
                     tunnel: Some(timeouts.tunnel.0),
                     exchange: timeouts.exchange.map(|limit| limit.0),
                 },
+                ..Plan::default()
             },
         });
         let filters = self.loaded.chain(direction, index);
@@ -148,11 +151,16 @@ impl Builder<'_> {
             route,
             telemetry: &self.ground.telemetry,
             state: &self.ground.state,
+            background: &self.ground.background,
         };
         match self.filter(filter, &context) {
             // One that takes part in nothing costs nothing.
             Ok((_, built)) if built.phases() == Phases::NONE => None,
-            Ok((plugin, built)) => Some(Link { plugin, filter: built }),
+            Ok((plugin, built)) => Some(Link {
+                plugin,
+                name: Arc::from(filter.name.as_str()),
+                filter: built,
+            }),
             Err(errors) => {
                 self.report(errors);
                 None
@@ -165,12 +173,14 @@ impl Builder<'_> {
     fn off(&mut self, direction: Direction, index: Option<usize>, route: &Arc<Route>) {
         // What is built here for nothing leaves no metric and no state behind.
         let (telemetry, state) = (Telemetry::default(), SharedState::default());
+        let background: Arc<dyn Dispatcher> = Arc::new(NoBackground);
         for filter in self.loaded.off(direction, index) {
             let context = Context {
                 filter: &filter.name,
                 route,
                 telemetry: &telemetry,
                 state: &state,
+                background: &background,
             };
             if let Err(mut errors) = self.filter(&filter, &context) {
                 // What is still missing may come with `enabled: true`, from another layer.
@@ -278,6 +288,7 @@ mod tests {
             registry: Registry::empty().with::<Needy>(),
             telemetry: Telemetry::default(),
             state: SharedState::default(),
+            background: Arc::new(NoBackground),
         };
         build(&loaded, &ground)
             .err()

@@ -119,6 +119,11 @@ impl Run<'_> {
                     let step = resume(&mut self.story.exchange);
                     way = self.route.chain.resume_attempt(&mut self.story.exchange, attempt, step);
                 }
+                // Some of the body may be with an endpoint already.
+                Way::Body(_, resume) => {
+                    let step = resume(&mut self.story.exchange, None);
+                    way = self.route.chain.resume_attempt(&mut self.story.exchange, attempt, step);
+                }
             }
         }
     }
@@ -237,7 +242,11 @@ impl Run<'_> {
             let _ = head.append_header(http::header::VIA, HeaderValue::from_static(via));
             return Box::pin(self.switch(up, head)).await;
         }
+        self.story.exchange.ends_with_connection = up.ends_with_connection(&head);
         if let Some(response) = self.route.chain.response(&mut self.story.exchange, &mut head) {
+            if up.ended_with_head() && up.ends_here() {
+                self.give_back(endpoint, up, keep_alive, request_sent, heard);
+            }
             return Tried::Replaced(response);
         }
         self.story.counts.grpc_status = grpc_status(&head.headers);
@@ -248,7 +257,6 @@ impl Run<'_> {
         if !self.down.head(&mut head, Some(via), at_once) {
             return Tried::Over(End::ClientAborted);
         }
-        let limits = self.limits();
         let mut pump = Pump::new(
             &self.route.chain,
             &mut self.story.exchange,
@@ -265,9 +273,7 @@ impl Run<'_> {
         }
         match sent {
             Ok(()) => {
-                if let Some(wire) = up.into_idle(request_sent) {
-                    self.worker.connector.keep(endpoint, wire, limits, keep_alive, moved);
-                }
+                self.give_back(endpoint, up, keep_alive, request_sent, moved);
                 Tried::Over(self.flush().await)
             }
             Err(Stop::Gone) => Tried::Over(End::ClientAborted),
@@ -281,6 +287,21 @@ impl Run<'_> {
             }
             // The head is out already, so all that is left is to cut the response short.
             Err(Stop::Refused(_)) => Tried::Over(End::Failed(Failure::MalformedRequest)),
+        }
+    }
+
+    /// Keeps the connection for another request, if it can serve one.
+    fn give_back(
+        &mut self,
+        endpoint: &Endpoint,
+        up: Up,
+        keep_alive: Option<Duration>,
+        request_sent: bool,
+        moved: Instant,
+    ) {
+        if let Some(wire) = up.into_idle(request_sent) {
+            let limits = self.limits();
+            self.worker.connector.keep(endpoint, wire, limits, keep_alive, moved);
         }
     }
 
