@@ -14,6 +14,7 @@
 //! on its way out.
 
 pub mod access_log;
+mod cache;
 mod chain;
 mod context;
 mod exchange;
