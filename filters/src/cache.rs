@@ -3,8 +3,10 @@
 // Until the filter uses them.
 #![allow(dead_code, unused_imports)]
 
+mod conditional;
 mod control;
 mod freshness;
+mod range;
 mod reuse;
 mod statuses;
 mod storable;
