@@ -15,6 +15,7 @@
 
 pub mod access_log;
 mod background;
+pub mod cache;
 mod chain;
 mod context;
 mod exchange;
