@@ -30,12 +30,19 @@ pub struct Background {
 pub trait Dispatcher: Send + Sync {
     /// Queues one. False when there are too many: nobody waits for them, so nothing is lost but what they would have done.
     fn dispatch(&self, background: Background) -> bool;
+    /// Whether any is ever run.
+    fn is_active(&self) -> bool {
+        true
+    }
 }
 
 /// Runs none.
 pub struct NoBackground;
 impl Dispatcher for NoBackground {
     fn dispatch(&self, _: Background) -> bool {
+        false
+    }
+    fn is_active(&self) -> bool {
         false
     }
 }

@@ -78,6 +78,7 @@ impl Registry {
             .with::<crate::metrics::MetricsPlugin>()
             .with::<crate::limits::Limits>()
             .with::<crate::headers::Headers>()
+            .with::<crate::cache::CachePlugin>()
     }
 
     /// Adds a plugin; one of the same name is replaced.

@@ -15,7 +15,7 @@ use super::control::{Fields, RequestControl, ResponseControl};
 use super::freshness::{Policy, Source};
 
 /// What there is to know of a stored response to judge it.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Stored {
     pub(super) lifetime: Duration,
     /// Never served without asking the origin.

@@ -1,0 +1,409 @@
+//! The way in: what the cache does with a request.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE, UPGRADE};
+use http::{HeaderMap, HeaderName, Method};
+use pingora_http::RequestHeader;
+
+use super::answer::answer;
+use super::conditional;
+use super::control::RequestControl;
+use super::counters::Served;
+use super::entry::Entry;
+use super::fetch::Fetch;
+use super::fill::{Fill, Follower, Progress};
+use super::key;
+use super::reuse::{self, Verdict};
+use super::status::{self, Forward};
+use super::store::{Key, Slot};
+use super::vary::write_secondary;
+use super::{Inner, NAME, State, url_of};
+use crate::{Background, Body, Exchange, Refusal, Response, Resume, Step};
+
+/// The longest wait for a lead to say what its response is worth, over and over.
+const MOST_TRIES: u32 = 3;
+
+const ONLY_IF_CACHED: Refusal = Refusal::denied(
+    http::StatusCode::GATEWAY_TIMEOUT,
+    "only_if_cached",
+    "no stored response answers the request, which wants no other",
+);
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A key as it is written for one lookup.
+#[derive(Clone, Copy)]
+pub(super) struct Written<'a> {
+    pub(super) key: &'a [u8],
+    /// Where the key without the fields the response varies by ends.
+    pub(super) primary: usize,
+}
+
+/// A refresh, as the exchange that makes it finds it.
+pub(super) struct Refresh {
+    key: Key,
+    primary: usize,
+    /// What is refreshed; none when a URL is warmed.
+    entry: Option<Arc<Entry>>,
+}
+
+impl Refresh {
+    /// A fetch of what may not be stored yet.
+    pub(super) fn warm() -> Self {
+        Self {
+            key: Key::default(),
+            primary: 0,
+            entry: None,
+        }
+    }
+}
+
+impl Inner {
+    /// The request head is there.
+    pub(super) fn request(self: &Arc<Self>, exchange: &mut Exchange) -> Step {
+        if let Some(refresh) = exchange.take_state::<Refresh>() {
+            return self.refresh(exchange, refresh);
+        }
+        let method = &exchange.request.method;
+        let is_post = *method == Method::POST;
+        if is_post && self.rules.post.is_some() && !exchange.is_grpc() {
+            return self.search(exchange);
+        }
+        if *method != Method::GET && *method != Method::HEAD {
+            let is_safe = matches!(*method, Method::OPTIONS | Method::TRACE);
+            exchange.set_state(if is_safe { State::Method } else { State::Unsafe });
+            return Step::Continue;
+        }
+        if let Some(reason) = self.leaves_alone(exchange) {
+            return self.bypass(exchange, reason);
+        }
+        self.decide(exchange, None, 0)
+    }
+
+    fn leaves_alone(&self, exchange: &Exchange) -> Option<&'static str> {
+        let headers = &exchange.request.headers;
+        if !self.rules.get {
+            Some("method")
+        } else if headers.contains_key(UPGRADE) {
+            Some("upgrade")
+        } else if self.rules.bypass.matches(exchange) {
+            Some("configured")
+        } else if conditional::needs_origin(headers) {
+            Some("precondition")
+        } else {
+            None
+        }
+    }
+
+    fn bypass(&self, exchange: &mut Exchange, reason: &'static str) -> Step {
+        exchange.ledger.enter(NAME, "bypass");
+        self.counters.count(Served::Bypass);
+        exchange.set_state(State::Bypass(reason));
+        Step::Continue
+    }
+
+    /// A POST whose body is part of the key.
+    fn search(self: &Arc<Self>, exchange: &mut Exchange) -> Step {
+        if self.rules.bypass.matches(exchange) {
+            return self.bypass(exchange, "configured");
+        }
+        let inner = self.clone();
+        let limit = self.rules.post.unwrap_or_default();
+        Step::Body(
+            limit,
+            Box::new(move |exchange, body| match body {
+                Some(body) => inner.decide(exchange, Some(&body), 0),
+                None => inner.bypass(exchange, "request_body_too_large"),
+            }),
+        )
+    }
+
+    fn decide(self: &Arc<Self>, exchange: &mut Exchange, body: Option<&Bytes>, tries: u32) -> Step {
+        SCRATCH.with_borrow_mut(|key| {
+            self.rules.key.write(exchange, body.map(|body| &body[..]), key);
+            if key.len() > key::LONGEST {
+                return self.bypass(exchange, "key_too_long");
+            }
+            self.look(exchange, key, body, tries)
+        })
+    }
+
+    fn look(self: &Arc<Self>, exchange: &mut Exchange, key: &mut Vec<u8>, body: Option<&Bytes>, tries: u32) -> Step {
+        let primary = key.len();
+        let mut slot = self.store.get(key);
+        let mut varies = false;
+        if let Some(Slot::Varies(names)) = &slot {
+            varies = true;
+            write_secondary(names, &exchange.request.headers, key);
+            slot = self.store.get(key);
+        }
+        let written = Written { key, primary };
+        let now = exchange.timing.started;
+        let (entry, passes) = match slot {
+            Some(Slot::Entry(entry)) if entry.is_current(&self.cache.tags, url_of(written.key)) => (Some(entry), false),
+            Some(Slot::Pass) => (None, true),
+            _ => (None, false),
+        };
+        let asked = self.asked(&exchange.request.headers);
+        let mut forward = if varies { Forward::VaryMiss } else { Forward::UriMiss };
+        let mut detail = None;
+        if let Some(entry) = &entry {
+            match reuse::judge(&entry.reuse, entry.age(now), &asked, true) {
+                Verdict::Fresh => {
+                    self.refresh_ahead(exchange, entry, written);
+                    return self.serve(exchange, entry, Served::Hit, None);
+                }
+                Verdict::StaleWhileRevalidate => {
+                    self.refresh_behind(exchange, entry, written);
+                    return self.serve(exchange, entry, Served::Stale, Some("stale_while_revalidate"));
+                }
+                Verdict::StaleAsked => return self.serve(exchange, entry, Served::Stale, Some("max_stale")),
+                Verdict::Revalidate(reason) => {
+                    detail = Some(reason);
+                    forward = match reason {
+                        "stale" | "no_cache" => Forward::Stale,
+                        _ => Forward::Request,
+                    };
+                }
+            }
+        }
+        if asked.only_if_cached {
+            exchange.ledger.enter(NAME, "miss");
+            self.counters.count(Served::Miss);
+            return Step::Refuse(ONLY_IF_CACHED);
+        }
+        if !exchange.request.headers.contains_key(RANGE) && !passes && tries <= MOST_TRIES {
+            // Who wants part of what is not stored, or what cannot be, goes alone.
+            if let Some(step) = self.join(exchange, written, &asked, body, tries) {
+                return step;
+            }
+        } else if entry.is_none() && !passes && tries <= MOST_TRIES {
+            forward = Forward::Partial;
+        }
+        let leads = !passes && tries <= MOST_TRIES;
+        self.fetch(exchange, written, entry, Why { forward, detail, leads }, asked)
+    }
+
+    fn asked(&self, headers: &HeaderMap) -> RequestControl {
+        if self.rules.client_directives {
+            RequestControl::of(headers)
+        } else {
+            RequestControl::default()
+        }
+    }
+
+    /// Answers with a stored response.
+    fn serve(&self, exchange: &mut Exchange, entry: &Arc<Entry>, served: Served, detail: Option<&'static str>) -> Step {
+        entry.used();
+        self.counters.count_saved(served, entry.cost);
+        exchange.ledger.enter(NAME, detail.unwrap_or("hit"));
+        let request = &exchange.request;
+        let now = exchange.timing.started;
+        let mut response = answer(entry, &request.method, &request.headers, now);
+        status::hit(&mut response.head, entry.reuse.lifetime, entry.age(now), detail);
+        Step::Respond(response)
+    }
+
+    /// Follows another's fetch, if there is one that may be worth it.
+    fn join(
+        self: &Arc<Self>,
+        exchange: &mut Exchange,
+        written: Written<'_>,
+        asked: &RequestControl,
+        body: Option<&Bytes>,
+        tries: u32,
+    ) -> Option<Step> {
+        let wait = self.rules.collapse?;
+        if asked.no_cache || asked.no_store || exchange.request.method == Method::HEAD {
+            return None;
+        }
+        let fill = self.store.filling(written.key)?;
+        let follower = fill.follow();
+        match fill.progress() {
+            Progress::Streaming(head) => Some(self.stream(exchange, &head, follower)),
+            Progress::Waiting => {
+                if tries == 0 {
+                    self.counters.collapsed.inc();
+                }
+                let (inner, body) = (self.clone(), body.cloned());
+                Some(Step::Wait(Box::pin(async move {
+                    let known = tokio::time::timeout(wait, follower.known()).await.is_ok();
+                    let resume: Resume = Box::new(move |exchange| {
+                        let worth = known && !matches!(fill.progress(), Progress::Nothing);
+                        let next = if worth { tries + 1 } else { MOST_TRIES + 1 };
+                        let step = inner.decide(exchange, body.as_ref(), next);
+                        drop(follower);
+                        step
+                    });
+                    resume
+                })))
+            }
+            Progress::Done | Progress::Nothing => None,
+        }
+    }
+
+    /// Answers with what another is still receiving.
+    fn stream(&self, exchange: &mut Exchange, head: &Arc<Entry>, follower: Follower) -> Step {
+        exchange.ledger.enter(NAME, "collapsed");
+        self.counters.count_saved(Served::Collapsed, head.cost);
+        let request = &exchange.request;
+        let mut response = if super::answer::is_not_modified(head, &request.method, &request.headers) {
+            Response {
+                head: head.not_modified(),
+                body: Body::Empty,
+            }
+        } else {
+            Response {
+                head: head.head(),
+                body: Body::Stream(Box::pin(follower)),
+            }
+        };
+        status::collapsed(&mut response.head);
+        Step::Respond(response)
+    }
+
+    /// Lets the request go to the app, and its response be stored if it can be.
+    fn fetch(
+        self: &Arc<Self>,
+        exchange: &mut Exchange,
+        written: Written<'_>,
+        entry: Option<Arc<Entry>>,
+        why: Why,
+        asked: RequestControl,
+    ) -> Step {
+        exchange.ledger.enter(NAME, why.detail.unwrap_or("miss"));
+        let born = self.cache.tags.now();
+        let url = self.cache.tags.get(url_of(written.key));
+        let is_head = exchange.request.method == Method::HEAD;
+        let lead = if why.leads
+            && !is_head
+            && self.rules.collapse.is_some()
+            && !exchange.request.headers.contains_key(RANGE)
+        {
+            self.store.lead(written.key, || Fill::new(born, url.clone()))
+        } else {
+            None
+        };
+        if let Some(lead) = &lead {
+            exchange.plan.wanted = Some(crate::WantedBy(lead.fill().clone()));
+        }
+        let mut fetch = Fetch::new(written, url, born, why.forward, why.detail, asked, lead);
+        if !is_head {
+            fetch.client = take_conditions(&mut exchange.request, entry.is_some() || why.leads);
+            fetch.revalidates(exchange, entry);
+        }
+        exchange.set_state(State::Fetch(Box::new(fetch)));
+        Step::Continue
+    }
+
+    /// Has an entry fetched anew before it is stale, if it is much asked for.
+    fn refresh_ahead(&self, exchange: &Exchange, entry: &Arc<Entry>, written: Written<'_>) {
+        let lifetime = entry.reuse.lifetime;
+        if self.rules.refresh_ahead <= 0.0 || entry.hits() < self.rules.refresh_min_hits {
+            return;
+        }
+        let left = lifetime.saturating_sub(entry.age(exchange.timing.started));
+        if left > lifetime.mul_f64(self.rules.refresh_ahead) || lifetime < Duration::from_secs(1) {
+            return;
+        }
+        self.refresh_behind(exchange, entry, written);
+    }
+
+    /// Has an entry fetched anew while it is served.
+    fn refresh_behind(&self, exchange: &Exchange, entry: &Arc<Entry>, written: Written<'_>) {
+        let is_search = exchange.request.method == Method::POST;
+        if is_search || self.store.filling(written.key).is_some() || !entry.claim_refresh() {
+            return;
+        }
+        let mut request = exchange.request.clone();
+        request.set_method(Method::GET);
+        for name in [IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_RANGE, RANGE] {
+            request.remove_header(&name);
+        }
+        let queued = self.background.dispatch(Background {
+            direction: exchange.route.direction,
+            filter: self.filter.clone(),
+            request,
+            authority: exchange.authority.clone(),
+            connection: exchange.connection.clone(),
+            state: Box::new(Refresh {
+                key: written.key.into(),
+                primary: written.primary,
+                entry: Some(entry.clone()),
+            }),
+        });
+        if !queued {
+            entry.release_refresh();
+        }
+    }
+
+    /// The request of a refresh.
+    fn refresh(self: &Arc<Self>, exchange: &mut Exchange, refresh: Refresh) -> Step {
+        self.counters.refreshes.inc();
+        let Refresh { key, primary, entry } = refresh;
+        let (key, primary) = if key.is_empty() {
+            let mut key = Vec::new();
+            self.rules.key.write(exchange, None, &mut key);
+            let primary = key.len();
+            (key, primary)
+        } else {
+            (key.into_vec(), primary)
+        };
+        let born = self.cache.tags.now();
+        let url = self.cache.tags.get(url_of(&key));
+        let Some(lead) = self.store.lead(&key, || Fill::new(born, url.clone())) else {
+            // Somebody was faster.
+            return Step::Respond(Response {
+                head: Box::new(crate::failure::empty_head(http::StatusCode::NO_CONTENT)),
+                body: Body::Empty,
+            });
+        };
+        let written = Written { key: &key, primary };
+        let mut fetch = Fetch::new(
+            written,
+            url,
+            born,
+            Forward::Stale,
+            None,
+            RequestControl::default(),
+            Some(lead),
+        );
+        fetch.background = true;
+        fetch.revalidates(exchange, entry);
+        exchange.set_state(State::Fetch(Box::new(fetch)));
+        Step::Continue
+    }
+}
+
+/// Why a request goes to the app.
+#[derive(Clone, Copy)]
+struct Why {
+    forward: Forward,
+    detail: Option<&'static str>,
+    /// Whether others may wait for what comes of it.
+    leads: bool,
+}
+
+/// Takes the client's conditions out of a request that is to fetch what can be stored, to be weighed against that.
+fn take_conditions(request: &mut RequestHeader, take: bool) -> HeaderMap {
+    let mut taken = HeaderMap::new();
+    if take && !request.headers.contains_key(RANGE) {
+        for name in [IF_NONE_MATCH, IF_MODIFIED_SINCE] {
+            take_all(request, &name, &mut taken);
+        }
+    }
+    taken
+}
+
+fn take_all(request: &mut RequestHeader, name: &HeaderName, taken: &mut HeaderMap) {
+    for value in request.headers.get_all(name) {
+        taken.append(name, value.clone());
+    }
+    request.remove_header(name);
+}
