@@ -12,6 +12,7 @@
 mod aborts;
 mod auto;
 mod backpressure;
+mod cache;
 mod chain;
 mod early;
 mod errors;
