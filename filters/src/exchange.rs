@@ -98,6 +98,8 @@ pub struct Exchange {
     pub request: Box<RequestHeader>,
     /// The authority the client asked for (`Host`, or `:authority` of HTTP/2), as received.
     pub authority: Option<HeaderValue>,
+    /// Whether the request has a body.
+    pub has_body: bool,
     /// What the filters decided the engine shall do.
     pub plan: Plan,
     /// Who decided what and why.
@@ -133,6 +135,7 @@ impl Exchange {
             connection,
             request,
             authority: None,
+            has_body: false,
             plan,
             ledger: Ledger::default(),
             ends_with_connection: false,

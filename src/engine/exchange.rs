@@ -56,6 +56,7 @@ pub(crate) async fn serve(
     let route = side.route(&head, authority.as_ref());
     let mut exchange = Exchange::new(route.route.clone(), connection, head, timing);
     exchange.authority = authority;
+    exchange.has_body = !down.request_ended();
     let mut run = Run::new(worker, client, side, route, down, exchange);
     // What is rare is put on the heap, so that it is no part of every connection's memory.
     let end = match received {

@@ -73,12 +73,6 @@ fn not_modified_since(since: &[u8], last_modified: Option<&[u8]>, date: Option<S
     }
 }
 
-/// Whether the request has conditions that only the origin can judge (RFC 9111, section 4.3.2; RFC 9110, section 13.1):
-/// they guard its current state, not what was stored of it.
-pub(super) fn needs_origin(headers: &HeaderMap) -> bool {
-    headers.contains_key(header::IF_MATCH) || headers.contains_key(header::IF_UNMODIFIED_SINCE)
-}
-
 /// Strong comparison (RFC 9110, section 8.8.3.2): byte for byte the same, and neither weak nor malformed.
 pub(super) fn strong_match(one: &[u8], other: &[u8]) -> bool {
     one == other && matches!(one, [b'"', .., b'"'])
@@ -205,19 +199,6 @@ mod tests {
             evaluate(&head(&[]), &Method::GET, Some(b"\"a\""), None, None),
             Outcome::Serve
         );
-    }
-
-    #[test]
-    fn conditions_on_the_current_state_are_for_the_origin() {
-        for (field, expected) in [
-            ("if-match", true),
-            ("if-unmodified-since", true),
-            ("if-none-match", false),
-            ("if-modified-since", false),
-            ("if-range", false),
-        ] {
-            assert_eq!(needs_origin(&head(&[(field, "*")])), expected, "{field}");
-        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use http::header::{
     AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
+    SET_COOKIE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use pingora_http::ResponseHeader;
@@ -117,6 +118,14 @@ impl Fetch {
         self.stale = Some(entry);
     }
 
+    /// Continues under another key: that of the request fields the response is chosen by.
+    fn move_to(&mut self, key: Key) {
+        if let Some(lead) = &mut self.lead {
+            lead.move_to(&key);
+        }
+        self.key = key;
+    }
+
     /// The fetch comes to nothing that others could use.
     fn give_up(&mut self) {
         self.lead = None;
@@ -183,7 +192,7 @@ impl Inner {
         let Some(entry) = fetch.stale.clone() else {
             return Turn::Keep;
         };
-        let headers = update::freshened(&entry.headers(), &head.headers);
+        let headers = self.freshened(&entry, &head.headers);
         let fresh = Arc::new(self.entry(
             exchange,
             entry.status,
@@ -208,8 +217,17 @@ impl Inner {
         exchange.ledger.enter(NAME, "revalidated");
         let now = received(exchange);
         let mut response = answer(&fresh, &exchange.request.method, &conditions(exchange, fetch), now);
+        for cookie in head.headers.get_all(SET_COOKIE) {
+            // For this client, and nobody else.
+            let _ = response.head.append_header(SET_COOKIE, cookie.clone());
+        }
         status::forwarded(&mut response.head, fetch.forward, Some(head.status), true, fetch.detail);
         Turn::Replace(response)
+    }
+
+    fn freshened(&self, entry: &Entry, newer: &HeaderMap) -> HeaderMap {
+        let control = ResponseControl::of(newer, &self.rules.targeted);
+        update::freshened(&entry.headers(), newer, &control, &self.rules.policy)
     }
 
     /// A stored response in place of an error, where that is allowed.
@@ -248,7 +266,7 @@ impl Inner {
             return;
         }
         if update::is_of_same(&entry, &head.headers) {
-            let headers = update::freshened(&entry.headers(), &head.headers);
+            let headers = self.freshened(&entry, &head.headers);
             let fresh = self.entry(
                 exchange,
                 entry.status,
@@ -377,6 +395,10 @@ impl Inner {
     /// Writes the key anew if the response varies by fields that are not in it.
     fn settle_key(&self, exchange: &Exchange, head: &ResponseHeader, fetch: &mut Fetch) -> Option<Fields> {
         let Vary::Names(mut names) = Vary::of(&head.headers) else {
+            // A response for all: the newest that matches is used (RFC 9111, section 4), so those before it are not.
+            if fetch.key.len() > fetch.primary {
+                fetch.move_to(fetch.key[..fetch.primary].into());
+            }
             return self.rules.key.chosen_by(&[], &exchange.request.headers);
         };
         let primary = &fetch.key[..fetch.primary];
@@ -401,10 +423,7 @@ impl Inner {
             let mut asked = exchange.request.headers.clone();
             asked.extend(fetch.client.clone());
             write_secondary(&names, &asked, &mut key);
-            if let Some(lead) = &mut fetch.lead {
-                lead.move_to(&key);
-            }
-            fetch.key = key.into();
+            fetch.move_to(key.into());
         }
         self.rules.key.chosen_by(&names, &exchange.request.headers)
     }

@@ -5,6 +5,7 @@ use http::header::{CONTENT_LOCATION, LOCATION};
 use http::uri::{PathAndQuery, Uri};
 use pingora_http::ResponseHeader;
 
+use super::key::origin;
 use super::{Inner, NAME, url_of};
 use crate::Exchange;
 
@@ -28,14 +29,10 @@ impl Inner {
             tags.purge_tag(tag.as_bytes());
             purged = true;
         }
+        let (scheme, authority) = origin(exchange);
         for prefix in &self.rules.invalidate_prefixes {
             let mut url = Vec::new();
-            self.rules.key.write_url(
-                exchange.connection.scheme,
-                authority(exchange),
-                prefix.as_bytes(),
-                &mut url,
-            );
+            self.rules.key.write_url(scheme, authority, prefix.as_bytes(), &mut url);
             tags.purge_prefix(&url);
             purged = true;
         }
@@ -47,9 +44,9 @@ impl Inner {
     /// The URL a header names, as keys have it, if it is of the same origin: nobody may end what belongs to others.
     fn same_origin(&self, exchange: &Exchange, head: &ResponseHeader, name: &HeaderName) -> Option<Vec<u8>> {
         let named = head.headers.get(name)?.to_str().ok()?;
-        let scheme = exchange.connection.scheme;
+        let (scheme, authority) = origin(exchange);
         let mut own = Vec::new();
-        self.rules.key.write_url(scheme, authority(exchange), b"/", &mut own);
+        self.rules.key.write_url(scheme, authority, b"/", &mut own);
         let target = match named.parse::<Uri>() {
             Ok(uri) if uri.scheme().is_some() => {
                 let host = uri.authority()?.as_str();
@@ -72,13 +69,7 @@ impl Inner {
             }
         };
         let mut url = Vec::new();
-        self.rules
-            .key
-            .write_url(scheme, authority(exchange), target.as_bytes(), &mut url);
+        self.rules.key.write_url(scheme, authority, target.as_bytes(), &mut url);
         Some(url)
     }
-}
-
-fn authority(exchange: &Exchange) -> &[u8] {
-    exchange.authority.as_ref().map_or(&b""[..], |value| value.as_bytes())
 }

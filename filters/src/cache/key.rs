@@ -12,6 +12,9 @@ use super::config::{BypassConfig, KeyConfig};
 use super::warm::Fields;
 use crate::{BuildError, Exchange};
 
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
 /// The longest key that is stored.
 pub(super) const LONGEST: usize = 16 * 1024;
 
@@ -116,9 +119,17 @@ impl KeyRule {
             Method::POST => b'P',
             _ => b'G',
         });
-        let authority = exchange.authority.as_ref().map_or(&b""[..], |value| value.as_bytes());
-        self.write_url(exchange.connection.scheme, authority, request.raw_path(), key);
+        let (scheme, authority) = origin(exchange);
+        self.write_url(scheme, authority, request.raw_path(), key);
         key.push(0);
+        if let Some(forwarded) = request.headers.get(header::FORWARDED) {
+            let said = forwarded.as_bytes().split(|byte| matches!(byte, b',' | b';'));
+            let said = said.map(<[u8]>::trim_ascii);
+            part(
+                key,
+                said.filter(|pair| !pair[..pair.len().min(3)].eq_ignore_ascii_case(b"for")),
+            );
+        }
         for name in &self.headers {
             part(key, request.headers.get_all(name).iter().map(HeaderValue::as_bytes));
         }
@@ -193,6 +204,18 @@ impl KeyRule {
             .is_none_or(|patterns| patterns.iter().any(|pattern| pattern.matches(name)));
         included && !self.exclude.iter().any(|pattern| pattern.matches(name))
     }
+}
+
+/// Scheme and authority, as the app is told them: a proxy in front that is trusted knows what the client asked for. From
+/// others the fields are taken off before filters see them.
+pub(super) fn origin(exchange: &Exchange) -> (&str, &[u8]) {
+    let headers = &exchange.request.headers;
+    let scheme = headers.get(&X_FORWARDED_PROTO).and_then(|proto| proto.to_str().ok());
+    let host = headers.get(&X_FORWARDED_HOST).or(exchange.authority.as_ref());
+    (
+        scheme.unwrap_or(exchange.connection.scheme),
+        host.map_or(&b""[..], |value| value.as_bytes()),
+    )
 }
 
 fn name_of(parameter: &[u8]) -> &[u8] {

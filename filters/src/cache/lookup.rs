@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE, UPGRADE};
+use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE};
 use http::{HeaderMap, HeaderName, Method};
 use pingora_http::RequestHeader;
 
 use super::answer::answer;
-use super::conditional;
 use super::control::RequestControl;
 use super::counters::Served;
 use super::entry::Entry;
@@ -87,17 +86,15 @@ impl Inner {
     }
 
     fn leaves_alone(&self, exchange: &Exchange) -> Option<&'static str> {
-        let headers = &exchange.request.headers;
         if !self.rules.get {
             Some("method")
-        } else if headers.contains_key(UPGRADE) {
-            Some("upgrade")
+        } else if exchange.has_body {
+            // What a body means in a GET is anybody's guess (RFC 9110, section 9.3.1).
+            Some("request_body")
         } else if self.rules.bypass.matches(exchange) {
             Some("configured")
-        } else if conditional::needs_origin(headers) {
-            Some("precondition")
         } else {
-            None
+            exchange.request.headers.keys().find_map(out_of_key)
         }
     }
 
@@ -294,10 +291,8 @@ impl Inner {
             exchange.plan.wanted = Some(crate::WantedBy(lead.fill().clone()));
         }
         let mut fetch = Fetch::new(written, url, born, why.forward, why.detail, asked, lead);
-        if !is_head {
-            fetch.client = take_conditions(&mut exchange.request, entry.is_some() || why.leads);
-            fetch.revalidates(exchange, entry);
-        }
+        fetch.client = take_conditions(&mut exchange.request, entry.is_some() || (why.leads && !is_head));
+        fetch.revalidates(exchange, entry);
         exchange.set_state(State::Fetch(Box::new(fetch)));
         Step::Continue
     }
@@ -378,6 +373,20 @@ impl Inner {
         fetch.revalidates(exchange, entry);
         exchange.set_state(State::Fetch(Box::new(fetch)));
         Step::Continue
+    }
+}
+
+/// Whether a field makes of the request something that its key does not tell.
+fn out_of_key(name: &HeaderName) -> Option<&'static str> {
+    match name.as_str() {
+        "upgrade" => Some("upgrade"),
+        // They guard the app's state, not what was stored of it (RFC 9110, section 13.1).
+        "if-match" | "if-unmodified-since" => Some("precondition"),
+        // Some frameworks take these for the target and the method.
+        "x-original-url" | "x-rewrite-url" | "x-http-method-override" | "x-http-method" | "x-method-override" => {
+            Some("rewritten")
+        }
+        _ => None,
     }
 }
 

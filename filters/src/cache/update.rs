@@ -21,11 +21,15 @@ const OF_THE_BODY: [HeaderName; 5] = [
 ];
 
 /// The stored fields, with those that a newer response without a body has in their place.
-pub(super) fn freshened(stored: &HeaderMap, newer: &HeaderMap) -> HeaderMap {
+pub(super) fn freshened(
+    stored: &HeaderMap,
+    newer: &HeaderMap,
+    control: &ResponseControl,
+    policy: &Policy,
+) -> HeaderMap {
     let mut headers = stored.clone();
-    let dropped = storable::fields_to_drop(&ResponseControl::default(), &Policy::default(), newer);
+    let dropped = storable::fields_to_drop(control, policy, newer);
     let mut before = None;
-    // Without a Date of its own it is of now.
     for (name, value) in newer {
         if OF_THE_BODY.contains(name) || dropped.contains(name) || name == CACHE_STATUS {
             continue;

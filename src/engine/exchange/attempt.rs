@@ -229,6 +229,7 @@ impl Run<'_> {
     ) -> Tried {
         self.story.exchange.timing.first_byte = Some(heard);
         let via = heads::via(head.version);
+        self.story.exchange.ends_with_connection = up.ends_with_connection(&head);
         let keep_alive = heads::receive_response(&mut head);
         if !request_sent
             && self.story.counts.request_bytes == 0
@@ -242,7 +243,6 @@ impl Run<'_> {
             let _ = head.append_header(http::header::VIA, HeaderValue::from_static(via));
             return Box::pin(self.switch(up, head)).await;
         }
-        self.story.exchange.ends_with_connection = up.ends_with_connection(&head);
         if let Some(response) = self.route.chain.response(&mut self.story.exchange, &mut head) {
             if up.ended_with_head() && up.ends_here() {
                 self.give_back(endpoint, up, keep_alive, request_sent, heard);
