@@ -74,7 +74,7 @@ impl Plugin for CachePlugin {
         let cache = context.shared(|| Cache::new(metrics, warmer()));
         cache.configure(&config).map_err(BuildError::Meaning)?;
         let counters = Arc::new(Counters::of(context)?);
-        cache.counts(&context.route.name, counters.clone());
+        cache.knows(&context.route.name, counters.clone(), &rules.key);
         Ok(Arc::new(CacheFilter(Arc::new(Inner {
             store: cache.store(config.max_size.0),
             cache,

@@ -5,7 +5,8 @@
 //! counts; two hosts, ports or schemes never share a key. What says who the caller is goes in as a SHA-256 hash, so that no
 //! credential is kept.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::uri::{Authority, PathAndQuery};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use sha2::{Digest, Sha256};
 
 use super::config::{BypassConfig, KeyConfig};
@@ -62,7 +63,7 @@ pub(super) fn names(names: &[String], key: &str) -> Result<Vec<HeaderName>, Buil
 }
 
 /// How keys are written.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct KeyRule {
     include: Option<Vec<Pattern>>,
     exclude: Vec<Pattern>,
@@ -161,6 +162,16 @@ impl KeyRule {
         }
     }
 
+    /// A URL as keys have it.
+    pub(super) fn url(&self, url: &Uri) -> Vec<u8> {
+        let mut written = Vec::new();
+        let authority = url.authority().map_or("", Authority::as_str);
+        let target = url.path_and_query().map_or("/", PathAndQuery::as_str);
+        let scheme = url.scheme_str().unwrap_or("http");
+        self.write_url(scheme, authority.as_bytes(), target.as_bytes(), &mut written);
+        written
+    }
+
     /// Writes a URL as keys have it.
     pub(super) fn write_url(&self, scheme: &str, authority: &[u8], target: &[u8], key: &mut Vec<u8>) {
         key.extend_from_slice(scheme.as_bytes());
@@ -204,6 +215,11 @@ impl KeyRule {
             .is_none_or(|patterns| patterns.iter().any(|pattern| pattern.matches(name)));
         included && !self.exclude.iter().any(|pattern| pattern.matches(name))
     }
+}
+
+/// A URL as keys have it where all of its query counts.
+pub(super) fn plain_url(url: &Uri) -> Vec<u8> {
+    KeyRule::default().url(url)
 }
 
 /// Scheme and authority, as the app is told them: a proxy in front that is trusted knows what the client asked for. From

@@ -1,5 +1,6 @@
 //! What a route's cache does: its configuration, compiled.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, StatusCode, header};
@@ -14,7 +15,7 @@ pub(super) const PASS_FOR: Duration = Duration::from_secs(10);
 
 /// A route's configuration, compiled.
 pub(super) struct Rules {
-    pub(super) key: KeyRule,
+    pub(super) key: Arc<KeyRule>,
     pub(super) bypass: BypassRule,
     pub(super) policy: Policy,
     pub(super) post: Option<usize>,
@@ -106,7 +107,7 @@ impl Rules {
             tags: key::names(&config.tags, "tags")?,
             invalidate_tags: config.invalidate.tags.clone(),
             invalidate_prefixes: config.invalidate.prefixes.clone(),
-            key,
+            key: Arc::new(key),
         })
     }
 
