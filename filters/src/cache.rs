@@ -48,7 +48,7 @@ mod update;
 mod vary;
 mod warm;
 
-pub use config::Config;
+pub use config::{Config, Side};
 pub use shared::{Cache, EntryReport, Purge, Report, RouteReport};
 
 use counters::{Counters, StoreMetrics};

@@ -6,7 +6,7 @@ use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use pillion_filters::Direction;
-use pillion_filters::cache::{Cache, Purge, Report};
+use pillion_filters::cache::{Cache, Purge, Report, Side};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -24,14 +24,6 @@ const RATE: u32 = 10;
 #[serde(deny_unknown_fields)]
 pub(super) struct Shown {
     top: Option<usize>,
-}
-
-/// Which caches a request is for: all, unless it says.
-#[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Side {
-    Inbound,
-    Outbound,
 }
 
 #[derive(Deserialize)]
@@ -104,7 +96,7 @@ pub(super) async fn purge(State(source): Source, asked: Result<Json<Purged>, Jso
         let say = "say one of `url`, `prefix`, `tag` and `everything: true`\n";
         return (StatusCode::UNPROCESSABLE_ENTITY, say).into_response();
     };
-    let caches = match chosen(&source, asked.direction.as_ref(), asked.filter.as_deref()) {
+    let caches = match chosen(&source, asked.direction, asked.filter.as_deref()) {
         Ok(caches) => caches,
         Err(response) => return response,
     };
@@ -128,7 +120,11 @@ pub(super) async fn warm(State(source): Source, asked: Result<Json<Warmed>, Json
     if rate == 0 {
         return (StatusCode::UNPROCESSABLE_ENTITY, "a `rate` of 0 fetches nothing\n").into_response();
     }
-    let caches = match chosen(&source, asked.direction.as_ref(), asked.filter.as_deref()) {
+    let caches = match chosen(
+        &source,
+        Some(asked.direction.unwrap_or(Side::Inbound)),
+        asked.filter.as_deref(),
+    ) {
         Ok(caches) => caches,
         Err(response) => return response,
     };
@@ -143,13 +139,10 @@ pub(super) async fn warm(State(source): Source, asked: Result<Json<Warmed>, Json
 #[allow(clippy::result_large_err, reason = "an answer, given at once")]
 fn chosen(
     source: &Arc<dyn super::AdminSource>,
-    direction: Option<&Side>,
+    direction: Option<Side>,
     filter: Option<&str>,
 ) -> Result<Vec<Arc<Cache>>, Response> {
-    let wanted = direction.map(|side| match side {
-        Side::Inbound => Direction::Inbound,
-        Side::Outbound => Direction::Outbound,
-    });
+    let wanted = direction.map(Direction::from);
     let caches: Vec<_> = source
         .caches()
         .into_iter()

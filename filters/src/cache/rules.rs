@@ -67,10 +67,10 @@ impl Rules {
             }
         }
         let mut negative = Vec::new();
-        for (&status, lifetime) in &config.negative {
-            match StatusCode::from_u16(status) {
-                Ok(status) if status.as_u16() >= 300 => negative.push((status, lifetime.0)),
-                _ => wrong.push(format!("`negative`: {status} is no status from 300 to 599")),
+        for (status, lifetime) in &config.negative {
+            match StatusCode::from_bytes(status.as_bytes()) {
+                Ok(status) if (300..600).contains(&status.as_u16()) => negative.push((status, lifetime.0)),
+                _ => wrong.push(format!("`negative`: `{status}` is no status from 300 to 599")),
             }
         }
         let policy = Policy {

@@ -143,7 +143,8 @@ impl Cache {
         }
         // Every route inherits the list, and so does every snapshot; it is fetched once.
         let mut warmed = self.warmed.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.warmer.is_active() && !urls.is_empty() && warmed.insert(urls.clone()) {
+        let own = self.warmer.direction() == config.warm.direction.into();
+        if own && self.warmer.is_active() && !urls.is_empty() && warmed.insert(urls.clone()) {
             self.warm(urls, config.warm.rate)?;
         }
         Ok(())

@@ -47,6 +47,11 @@ impl Warmer {
         }
     }
 
+    /// Which way its requests go.
+    pub(super) fn direction(&self) -> Direction {
+        self.direction
+    }
+
     /// Whether anything is ever fetched.
     pub(super) fn is_active(&self) -> bool {
         self.background.is_active()
