@@ -36,6 +36,7 @@ pub mod testing;
 mod trace_context;
 pub mod tracing;
 pub mod units;
+mod via;
 
 pub use background::{Background, Dispatcher, NoBackground};
 pub use chain::{Chain, Link, Way};
@@ -51,3 +52,4 @@ pub use plan::{Plan, Timeouts, Wanted, WantedBy};
 pub use registry::{BuildError, PluginEntry, Registry};
 pub use response::{Body, BodyStream, Response};
 pub use trace_context::{SpanId, TraceContext, TraceId};
+pub use via::via;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use http::header::{
     AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
-    SET_COOKIE,
+    SET_COOKIE, VIA,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use pingora_http::ResponseHeader;
@@ -27,7 +27,7 @@ use super::update;
 use super::vary::{Vary, write_secondary};
 use super::warm::Fields;
 use super::{Inner, NAME, url_of};
-use crate::{Exchange, Turn};
+use crate::{Exchange, Turn, via};
 
 /// A request that went to the app, and what its response may become.
 pub(super) struct Fetch {
@@ -313,6 +313,8 @@ impl Inner {
         }
         headers.remove(CONTENT_LENGTH);
         headers.remove(super::status::CACHE_STATUS);
+        // The engine says on what it forwards that it did; what is stored says it itself (RFC 9110, section 7.6.3).
+        headers.append(VIA, HeaderValue::from_static(via(head.version)));
         if !headers.contains_key(DATE) {
             headers.insert(DATE, date(received_at(exchange)));
         }

@@ -1,7 +1,7 @@
 //! What a response without a body tells of a stored one (RFC 9111, sections 3.2, 4.3.4 and 4.3.5).
 
 use http::header::{
-    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_RANGE, CONTENT_TYPE, ETAG, LAST_MODIFIED,
+    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_RANGE, CONTENT_TYPE, ETAG, LAST_MODIFIED, VIA,
 };
 use http::{HeaderMap, HeaderName};
 
@@ -31,7 +31,7 @@ pub(super) fn freshened(
     let dropped = storable::fields_to_drop(control, policy, newer);
     let mut before = None;
     for (name, value) in newer {
-        if OF_THE_BODY.contains(name) || dropped.contains(name) || name == CACHE_STATUS {
+        if OF_THE_BODY.contains(name) || dropped.contains(name) || name == CACHE_STATUS || name == VIA {
             continue;
         }
         if before == Some(name) {
