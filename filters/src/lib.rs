@@ -17,6 +17,7 @@ pub mod access_log;
 mod background;
 pub mod cache;
 mod chain;
+pub mod compression;
 mod context;
 mod exchange;
 mod failure;

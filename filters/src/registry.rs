@@ -79,6 +79,7 @@ impl Registry {
             .with::<crate::limits::Limits>()
             .with::<crate::headers::Headers>()
             .with::<crate::cache::CachePlugin>()
+            .with::<crate::compression::Compression>()
     }
 
     /// Adds a plugin; one of the same name is replaced.
