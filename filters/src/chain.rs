@@ -49,6 +49,9 @@ pub struct Chain {
 impl Chain {
     /// Compiles a chain from its filters, first to last.
     pub fn new(links: Vec<Link>) -> Self {
+        for (position, link) in links.iter().enumerate() {
+            link.filter.linked(links.get(position + 1..).unwrap_or_default());
+        }
         let taking_part = |phase: Phases| -> Box<[usize]> {
             links
                 .iter()

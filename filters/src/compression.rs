@@ -18,7 +18,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, ETAG, IF_NONE_MATCH, VARY};
 use http::{HeaderValue, Method, StatusCode, header};
 use pingora_http::ResponseHeader;
 
-use crate::{BuildError, Context, Exchange, Failure, Filter, Phases, Plugin, Refusal, Step, Turn};
+use crate::{BuildError, Context, Exchange, Failure, Filter, Phases, Plugin, Recoder, Refusal, Step, Turn};
 
 mod accept;
 mod coding;
@@ -27,6 +27,7 @@ mod counters;
 mod cpu;
 mod decide;
 mod etag;
+mod recode;
 mod requests;
 
 pub use coding::Coding;
@@ -34,10 +35,11 @@ pub use config::Config;
 
 use accept::Accepted;
 use coding::{Decoder, Encoder};
-use config::{EtagMode, Levels};
+use config::EtagMode;
 use counters::Counters;
 use cpu::Cpu;
 use decide::{Action, Coded, Types, Wanted};
+use recode::Recodes;
 use requests::Requests;
 
 const NAME: &str = "compression";
@@ -75,6 +77,9 @@ impl Plugin for Compression {
                 "`etag: suffix` names bodies byte for byte, which change with the level: it needs `cpu_limit: null`";
             wrong.push(why.to_owned());
         }
+        if config.improved_level.is_some_and(|level| level > 11) {
+            wrong.push("`improved_level` is from 0 to 11".to_owned());
+        }
         let types = Types::new(&config.types).map_err(|why| wrong.push(why));
         let (Ok(types), true) = (types, wrong.is_empty()) else {
             return Err(BuildError::Meaning(wrong.join("; ")));
@@ -82,15 +87,18 @@ impl Plugin for Compression {
         let gauge = counters::step(context)?;
         Ok(Arc::new(Compressor {
             requests: Requests::new(&config, context),
-            wanted: Wanted {
-                codings: config.codings,
-                types,
-                min_size: config.min_size.0,
-                strict: config.strict,
-                decode: config.decode_responses,
-            },
-            levels: config.levels,
-            etag: config.etag,
+            recodes: Arc::new(Recodes::new(
+                Wanted {
+                    codings: config.codings,
+                    types,
+                    min_size: config.min_size.0,
+                    strict: config.strict,
+                    decode: config.decode_responses,
+                },
+                config.levels,
+                config.etag,
+                config.improved_level,
+            )),
             cpu: context.shared(|| Cpu::new(gauge)),
             cpu_limit: config.cpu_limit,
             counters: Counters::of(context)?,
@@ -100,9 +108,7 @@ impl Plugin for Compression {
 
 struct Compressor {
     requests: Requests,
-    wanted: Wanted,
-    levels: Levels,
-    etag: EtagMode,
+    recodes: Arc<Recodes>,
     cpu: Arc<Cpu>,
     cpu_limit: Option<f64>,
     counters: Counters,
@@ -138,6 +144,10 @@ impl Filter for Compressor {
         }
     }
 
+    fn recoder(&self) -> Option<Arc<dyn Recoder>> {
+        Some(self.recodes.clone())
+    }
+
     fn request(&self, exchange: &mut Exchange) -> Step {
         let mut state = State::default();
         let mut needed = false;
@@ -145,7 +155,7 @@ impl Filter for Compressor {
         if headers.contains_key(IF_NONE_MATCH) || headers.contains_key(header::IF_MATCH) {
             state.tags = headers.get_all(IF_NONE_MATCH).iter().cloned().collect();
             needed = !state.tags.is_empty();
-            etag::unmark(&mut exchange.request, self.etag);
+            etag::unmark(&mut exchange.request, self.recodes.etag);
         }
         match self.requests.begin(exchange) {
             Ok(None) => {}
@@ -179,7 +189,10 @@ impl Filter for Compressor {
             return Turn::Keep;
         }
         let accepted = Accepted::of(&exchange.request.headers);
-        let action = self.wanted.decide(head.status, &head.headers, accepted.as_ref());
+        let action = self
+            .recodes
+            .wanted
+            .decide(head.status, &head.headers, accepted.as_ref());
         if !matches!(action, Action::Leave(_)) {
             vary(head);
         }
@@ -233,12 +246,14 @@ impl Compressor {
     fn encode(&self, exchange: &mut Exchange, head: &mut ResponseHeader, coding: Coding) -> Option<Coder> {
         let length = decide::length(&head.headers);
         let now = exchange.timing.first_byte.unwrap_or(exchange.timing.started);
-        let level = self.cpu.level(coding, self.levels.of(coding), self.cpu_limit, now);
+        let level = self
+            .cpu
+            .level(coding, self.recodes.levels.of(coding), self.cpu_limit, now);
         let encoder = Encoder::new(coding, level, length).ok()?;
         head.remove_header(&CONTENT_LENGTH);
         head.insert_header(CONTENT_ENCODING, HeaderValue::from_static(coding.as_str()))
             .ok()?;
-        etag::mark(head, self.etag, coding);
+        etag::mark(head, self.recodes.etag, coding);
         etag::forget_bytes(head);
         exchange.ledger.enter(NAME, coding.as_str());
         self.counters.encoded(coding);
@@ -307,7 +322,7 @@ impl Compressor {
             return;
         };
         for coding in Coding::ALL {
-            let Some(marked) = etag::marked(tag.as_bytes(), self.etag, coding) else {
+            let Some(marked) = etag::marked(tag.as_bytes(), self.recodes.etag, coding) else {
                 return;
             };
             let has = |line: &HeaderValue| line.as_bytes().windows(marked.len()).any(|part| part == marked);

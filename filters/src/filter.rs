@@ -11,10 +11,12 @@ use pingora_http::ResponseHeader;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
+use crate::chain::Link;
 use crate::context::Context;
 use crate::exchange::Exchange;
 use crate::failure::{Failure, Refusal};
 use crate::outcome::Outcome;
+use crate::recode::Recoder;
 use crate::registry::BuildError;
 use crate::response::Response;
 
@@ -141,6 +143,16 @@ pub enum Verdict {
 pub trait Filter: Send + Sync {
     /// The phases this filter takes part in, asked once when the chain is compiled.
     fn phases(&self) -> Phases;
+
+    /// Called once when a chain is compiled, with the filters after this one.
+    fn linked(&self, after: &[Link]) {
+        let _ = after;
+    }
+
+    /// What this filter offers to one before it that stores responses.
+    fn recoder(&self) -> Option<Arc<dyn Recoder>> {
+        None
+    }
 
     /// The request head is there. First to last.
     fn request(&self, exchange: &mut Exchange) -> Step {

@@ -29,6 +29,7 @@ pub mod metrics;
 mod outcome;
 mod own_header;
 mod plan;
+mod recode;
 mod registry;
 pub mod request_id;
 mod response;
@@ -50,6 +51,7 @@ pub use filter::{
 pub use ledger::{Entry, Ledger};
 pub use outcome::{AttemptRecord, End, Outcome};
 pub use plan::{Plan, Timeouts, Wanted, WantedBy};
+pub use recode::Recoder;
 pub use registry::{BuildError, PluginEntry, Registry};
 pub use response::{Body, BodyStream, Response};
 pub use trace_context::{SpanId, TraceContext, TraceId};

@@ -25,6 +25,9 @@ const MAX_INTERIM: u32 = 64;
 /// Bytes that a peer takes in an idle timeout of what waits for it, or it counts as stalled.
 pub(super) const LEAST: u64 = 1024;
 
+/// Body bytes that filters work on before others have their turn.
+const SLICE: usize = 64 * 1024;
+
 /// For the ledger: the client had the response to read and did not.
 pub(super) const CLIENT_STALLED: &str = "client_stalled";
 
@@ -83,6 +86,8 @@ pub(super) struct Pump<'a> {
     /// When something last moved.
     pub(super) moved: Instant,
     carries: Carries,
+    /// Body bytes that filters have worked on since others had their turn.
+    worked: usize,
 }
 
 /// What an attempt's bytes are.
@@ -115,6 +120,7 @@ impl<'a> Pump<'a> {
             replay: None,
             moved,
             carries: Carries::Http,
+            worked: 0,
         }
     }
 
@@ -167,6 +173,7 @@ impl<'a> Pump<'a> {
                 Event::Up(UpEvent::Body(chunk)) => {
                     let mut chunk = Some(chunk);
                     if self.chain.reads_response_body() {
+                        self.let_others_work(chunk.as_ref()).await;
                         self.chain
                             .response_body(self.exchange, &mut chunk, false)
                             .map_err(Stop::Failed)?;
@@ -258,6 +265,7 @@ impl<'a> Pump<'a> {
                 self.counts.request_bytes += chunk.len() as u64;
                 let mut chunk = Some(chunk);
                 if self.chain.reads_request_body() && self.carries == Carries::Http {
+                    self.let_others_work(chunk.as_ref()).await;
                     self.chain
                         .request_body(self.exchange, &mut chunk, false)
                         .map_err(Stop::Refused)?;
@@ -268,6 +276,16 @@ impl<'a> Pump<'a> {
                 Ok(())
             }
             DownEvent::End(trailers) => self.end_request(trailers).await,
+        }
+    }
+
+    /// Filters that work on bodies take their time, and a body that comes as fast as it is read would take all of it: after so
+    /// many bytes it is the turn of the worker's other exchanges.
+    async fn let_others_work(&mut self, chunk: Option<&Bytes>) {
+        self.worked += chunk.map_or(0, Bytes::len);
+        if self.worked >= SLICE {
+            self.worked = 0;
+            tokio::task::yield_now().await;
         }
     }
 

@@ -25,6 +25,8 @@ pub struct Config {
     pub strict: bool,
     /// Whether a body that the app has compressed is decompressed for a client that does not accept its coding.
     pub decode_responses: bool,
+    /// The brotli level to which a body is brought that the cache stores and that is asked for again; `null` to leave it.
+    pub improved_level: Option<u32>,
     /// Bodies of requests.
     pub requests: RequestConfig,
     /// The share of the CPU, from 0 to 1, beyond which levels are lowered until it is below again; `null` for never.
@@ -41,6 +43,7 @@ impl Default for Config {
             etag: EtagMode::default(),
             strict: false,
             decode_responses: true,
+            improved_level: Some(9),
             requests: RequestConfig::default(),
             cpu_limit: Some(0.8),
         }

@@ -118,6 +118,13 @@ impl Wanted {
         }
     }
 
+    /// Whether a stored response may be sent in other codings, too.
+    pub(super) fn may_recode(&self, status: StatusCode, headers: &HeaderMap) -> bool {
+        let kind = headers.get(CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
+        let codable = coded(headers).is_none_or(|coded| Coding::of(coded).is_some() && self.decode);
+        untouchable(status, headers).is_none() && self.types.contains(kind) && codable
+    }
+
     /// The app has compressed it.
     fn coded(&self, coded: &[u8], accepted: Option<&Accepted>) -> Action {
         let acceptable = accepted.is_none_or(|accepted| accepted.accepts(coded));
@@ -161,7 +168,7 @@ fn untouchable(status: StatusCode, headers: &HeaderMap) -> Option<&'static str> 
 }
 
 /// What `Content-Encoding` says, unless it says nothing.
-fn coded(headers: &HeaderMap) -> Option<&[u8]> {
+pub(super) fn coded(headers: &HeaderMap) -> Option<&[u8]> {
     let mut lines = headers
         .get_all(CONTENT_ENCODING)
         .iter()
