@@ -42,6 +42,23 @@ use decide::{Action, Coded, Types, Wanted};
 use recode::Recodes;
 use requests::Requests;
 
+/// What a whole body in a coding comes to. For tests and tools.
+pub fn decode(coding: &str, body: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut decoder = Decoder::new(known(coding)?, MOST_OF_A_PIECE)?;
+    let mut plain = decoder.push(body)?;
+    plain.extend(decoder.finish()?);
+    Ok(plain)
+}
+
+/// What the beginning of a body in a coding comes to. For tests and tools.
+pub fn decode_beginning(coding: &str, body: &[u8]) -> std::io::Result<Vec<u8>> {
+    Decoder::new(known(coding)?, MOST_OF_A_PIECE)?.push(body)
+}
+
+fn known(coding: &str) -> std::io::Result<Coding> {
+    Coding::of(coding.as_bytes()).ok_or_else(|| std::io::Error::other("unknown coding"))
+}
+
 const NAME: &str = "compression";
 
 /// What one piece of a compressed response may come to. The app is trusted further than clients are.
@@ -69,15 +86,14 @@ impl Plugin for Compression {
                 wrong.push(format!("`levels.{name}` is from {lowest} to {highest}"));
             }
         }
-        if config.cpu_limit.is_some_and(|limit| !(0.05..=1.0).contains(&limit)) {
-            wrong.push("`cpu_limit` is a share, from 0.05 to 1, or null".to_owned());
+        if !(0.05..=1.0).contains(&config.cpu_limit) {
+            wrong.push("`cpu_limit` is a share, from 0.05 to 1".to_owned());
         }
-        if config.etag == EtagMode::Suffix && config.cpu_limit.is_some() {
-            let why =
-                "`etag: suffix` names bodies byte for byte, which change with the level: it needs `cpu_limit: null`";
+        if config.etag == EtagMode::Suffix && config.cpu_limit < 1.0 {
+            let why = "`etag: suffix` names bodies byte for byte, which change with the level: it needs `cpu_limit: 1`";
             wrong.push(why.to_owned());
         }
-        if config.improved_level.is_some_and(|level| level > 11) {
+        if config.improved_level > 11 {
             wrong.push("`improved_level` is from 0 to 11".to_owned());
         }
         let types = Types::new(&config.types).map_err(|why| wrong.push(why));
@@ -97,10 +113,10 @@ impl Plugin for Compression {
                 },
                 config.levels,
                 config.etag,
-                config.improved_level,
+                Some(config.improved_level).filter(|level| *level > 0),
             )),
             cpu: context.shared(|| Cpu::new(gauge)),
-            cpu_limit: config.cpu_limit,
+            cpu_limit: Some(config.cpu_limit).filter(|limit| *limit < 1.0),
             counters: Counters::of(context)?,
         }))
     }

@@ -14,6 +14,7 @@ mod auto;
 mod backpressure;
 mod cache;
 mod chain;
+mod compression;
 mod early;
 mod errors;
 mod forwarding;

@@ -25,12 +25,12 @@ pub struct Config {
     pub strict: bool,
     /// Whether a body that the app has compressed is decompressed for a client that does not accept its coding.
     pub decode_responses: bool,
-    /// The brotli level to which a body is brought that the cache stores and that is asked for again; `null` to leave it.
-    pub improved_level: Option<u32>,
+    /// The brotli level to which a body is brought that the cache stores and that is asked for again; `0` to leave it.
+    pub improved_level: u32,
     /// Bodies of requests.
     pub requests: RequestConfig,
-    /// The share of the CPU, from 0 to 1, beyond which levels are lowered until it is below again; `null` for never.
-    pub cpu_limit: Option<f64>,
+    /// The share of the CPU, up to 1, beyond which levels are lowered until it is below again; `1` for never.
+    pub cpu_limit: f64,
 }
 
 impl Default for Config {
@@ -43,9 +43,9 @@ impl Default for Config {
             etag: EtagMode::default(),
             strict: false,
             decode_responses: true,
-            improved_level: Some(9),
+            improved_level: 9,
             requests: RequestConfig::default(),
-            cpu_limit: Some(0.8),
+            cpu_limit: 0.8,
         }
     }
 }
@@ -134,6 +134,6 @@ pub enum EtagMode {
     #[default]
     Weak,
     /// It carries the coding: `"a"` is sent as `"a-br"`. For clients that need strong ones; levels must not change then, so
-    /// `cpu_limit` must be `null`.
+    /// `cpu_limit` must be `1`.
     Suffix,
 }
