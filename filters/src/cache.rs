@@ -34,6 +34,7 @@ mod freshness;
 mod invalidate;
 mod key;
 mod lookup;
+mod personal;
 mod range;
 mod reuse;
 mod rules;
@@ -69,6 +70,9 @@ impl Plugin for CachePlugin {
 
     fn build(config: Config, context: &Context<'_>) -> Result<Arc<dyn Filter>, BuildError> {
         let rules = Rules::new(&config)?;
+        if let Some(warning) = personal::warning(&config, context.matches) {
+            context.warn(warning);
+        }
         let metrics = StoreMetrics::of(context)?;
         let warmer = || Warmer::new(context.route.direction, context.filter, context.background.clone());
         let cache = context.shared(|| Cache::new(metrics, warmer()));

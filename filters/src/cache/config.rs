@@ -33,7 +33,7 @@ pub struct Config {
     pub key: KeyConfig,
     /// Requests that the cache leaves alone.
     pub bypass: BypassConfig,
-    /// How long responses of other statuses than 200 are fresh that say nothing of it themselves, by status: `{ "404": 10s }`.
+    /// How long responses that are no success are fresh if they say nothing of it themselves, by status: `{ 404: 10s }`.
     pub negative: BTreeMap<String, HumanDuration>,
     /// The guess for responses that say nothing but when they were last modified.
     pub heuristic: HeuristicConfig,

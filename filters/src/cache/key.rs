@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::config::{BypassConfig, KeyConfig};
 use super::warm::Fields;
-use crate::{BuildError, Exchange};
+use crate::{Exchange, Remark};
 
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -53,13 +53,16 @@ fn patterns(names: &[String]) -> Vec<Pattern> {
     names.iter().map(|name| Pattern::new(name)).collect()
 }
 
-/// Header names as configured.
-pub(super) fn names(names: &[String], key: &str) -> Result<Vec<HeaderName>, BuildError> {
-    let parsed = names.iter().map(|name| {
-        HeaderName::try_from(name.as_str())
-            .map_err(|_| BuildError::Meaning(format!("`{key}`: `{name}` is not a header name")))
-    });
-    parsed.collect()
+/// Header names as configured; what is none is told and left out.
+pub(super) fn names(names: &[String], key: &'static str, wrong: &mut Vec<Remark>) -> Vec<HeaderName> {
+    let mut parsed = Vec::with_capacity(names.len());
+    for name in names {
+        match HeaderName::try_from(name.as_str()) {
+            Ok(name) => parsed.push(name),
+            Err(_) => wrong.push(Remark::new(key, format!("`{name}` is not a header name"))),
+        }
+    }
+    parsed
 }
 
 /// How keys are written.
@@ -74,19 +77,19 @@ pub(super) struct KeyRule {
 }
 
 impl KeyRule {
-    pub(super) fn new(config: &KeyConfig, personal: bool) -> Result<Self, BuildError> {
-        let mut identity = names(&config.identity, "key.identity")?;
-        if identity.is_empty() && personal {
+    pub(super) fn new(config: &KeyConfig, personal: bool, wrong: &mut Vec<Remark>) -> Self {
+        let mut identity = names(&config.identity, "key.identity", wrong);
+        if config.identity.is_empty() && personal {
             identity = vec![header::AUTHORIZATION, header::COOKIE];
         }
-        Ok(Self {
+        Self {
             include: config.query.include.as_deref().map(patterns),
             exclude: patterns(&config.query.exclude),
             sort: config.query.sort,
-            headers: names(&config.headers, "key.headers")?,
+            headers: names(&config.headers, "key.headers", wrong),
             cookies: config.cookies.clone(),
             identity,
-        })
+        }
     }
 
     /// Whether entries belong to one caller.
@@ -272,12 +275,12 @@ pub(super) struct BypassRule {
 }
 
 impl BypassRule {
-    pub(super) fn new(config: &BypassConfig) -> Result<Self, BuildError> {
-        Ok(Self {
-            headers: names(&config.headers, "bypass.headers")?,
+    pub(super) fn new(config: &BypassConfig, wrong: &mut Vec<Remark>) -> Self {
+        Self {
+            headers: names(&config.headers, "bypass.headers", wrong),
             cookies: config.cookies.clone(),
             query: patterns(&config.query),
-        })
+        }
     }
 
     pub(super) fn matches(&self, exchange: &Exchange) -> bool {
@@ -303,7 +306,7 @@ mod tests {
     use crate::testing;
 
     fn rule(config: &str) -> KeyRule {
-        KeyRule::new(&serde_json::from_str(config).unwrap(), false).unwrap()
+        KeyRule::new(&serde_json::from_str(config).unwrap(), false, &mut Vec::new())
     }
 
     fn url(config: &str, target: &str) -> String {
@@ -411,7 +414,7 @@ mod tests {
     #[test]
     fn what_bypasses() {
         let config = r#"{"headers": ["x-fresh"], "cookies": ["preview"], "query": ["nocache"]}"#;
-        let rule = BypassRule::new(&serde_json::from_str(config).unwrap()).unwrap();
+        let rule = BypassRule::new(&serde_json::from_str(config).unwrap(), &mut Vec::new());
         let request = |target: &str, name: &'static str, value: &'static str| {
             let mut exchange = testing::exchange("GET", target);
             exchange.request.insert_header(name, value).unwrap();
@@ -426,7 +429,13 @@ mod tests {
 
     #[test]
     fn a_name_that_is_none_is_refused() {
-        let config = serde_json::from_str(r#"{"headers": ["x tenant"]}"#).unwrap();
-        assert!(KeyRule::new(&config, false).is_err());
+        let mut wrong = Vec::new();
+        let parsed = names(
+            &["x tenant".to_owned(), "x-tenant".to_owned()],
+            "key.headers",
+            &mut wrong,
+        );
+        assert_eq!(parsed, ["x-tenant"]);
+        assert_eq!(wrong, [Remark::new("key.headers", "`x tenant` is not a header name")]);
     }
 }

@@ -8,7 +8,8 @@ use http::{HeaderName, StatusCode, header};
 use super::config::{Class, Config, Method};
 use super::freshness::{Heuristic, Policy};
 use super::key::{self, BypassRule, KeyRule};
-use crate::BuildError;
+use super::warm;
+use crate::{BuildError, Remark};
 
 /// How long it is remembered that a URL's responses cannot be stored.
 pub(super) const PASS_FOR: Duration = Duration::from_secs(10);
@@ -35,42 +36,26 @@ pub(super) struct Rules {
 
 impl Rules {
     pub(super) fn new(config: &Config) -> Result<Self, BuildError> {
-        let mut wrong = Vec::new();
+        let mut wrong = mistakes(config);
         let personal = config.class.is_some_and(Class::is_personal);
         let shared = config.shared.unwrap_or(!personal);
-        let key = KeyRule::new(&config.key, personal && !shared)?;
-        if !shared && !key.has_identity() {
-            wrong.push("`shared: false` needs `key.identity`: the request headers that tell one caller from another, such as `[Authorization]`".to_owned());
-        }
-        if config.overrides && config.ttl.is_none() && config.class.is_none() {
-            wrong.push("`override: true` needs a `ttl` or a `class`".to_owned());
-        }
-        for (name, share) in [
-            ("heuristic.fraction", config.heuristic.fraction),
-            ("refresh.ahead", config.refresh.ahead),
-        ] {
-            if !(0.0..=1.0).contains(&share) {
-                wrong.push(format!("`{name}` is a share: from 0 to 1"));
-            }
-        }
-        if config.max_body.0 > config.max_size.0 / 4 {
+        let key = KeyRule::new(&config.key, personal && !shared, &mut wrong);
+        if !shared && !personal && config.key.identity.is_empty() {
+            let help = "name the request headers that tell one caller from another, such as `[Authorization]`";
             wrong.push(
-                "`max_body` is at most a quarter of `max_size`: one response must not empty the store".to_owned(),
+                Remark::new("shared", "`false` needs `key.identity`")
+                    .with_help(help)
+                    .of_missing(),
             );
-        }
-        if config.warm.rate == 0 || config.refetch.rate == 0 {
-            wrong.push("a `rate` of 0 fetches nothing: leave the list empty instead".to_owned());
-        }
-        for prefix in &config.invalidate.prefixes {
-            if !prefix.starts_with('/') {
-                wrong.push(format!("`invalidate.prefixes`: `{prefix}` does not begin with `/`"));
-            }
         }
         let mut negative = Vec::new();
         for (status, lifetime) in &config.negative {
             match StatusCode::from_bytes(status.as_bytes()) {
                 Ok(status) if (300..600).contains(&status.as_u16()) => negative.push((status, lifetime.0)),
-                _ => wrong.push(format!("`negative`: `{status}` is no status from 300 to 599")),
+                _ => {
+                    let message = format!("`{status}` is no status from 300 to 599");
+                    wrong.push(Remark::new("negative", message));
+                }
             }
         }
         let policy = Policy {
@@ -86,11 +71,8 @@ impl Rules {
             stale_if_error: config.stale_if_error.map(|limit| limit.0),
             identity: key.has_identity(),
         };
-        if !wrong.is_empty() {
-            return Err(BuildError::Meaning(wrong.join("; ")));
-        }
-        Ok(Self {
-            bypass: BypassRule::new(&config.bypass)?,
+        let rules = Self {
+            bypass: BypassRule::new(&config.bypass, &mut wrong),
             policy,
             post: config
                 .methods
@@ -103,12 +85,17 @@ impl Rules {
             refresh_ahead: config.refresh.ahead,
             refresh_min_hits: config.refresh.min_hits,
             client_directives: config.client_directives,
-            targeted: key::names(&config.targeted, "targeted")?,
-            tags: key::names(&config.tags, "tags")?,
+            targeted: key::names(&config.targeted, "targeted", &mut wrong),
+            tags: key::names(&config.tags, "tags", &mut wrong),
             invalidate_tags: config.invalidate.tags.clone(),
             invalidate_prefixes: config.invalidate.prefixes.clone(),
             key: Arc::new(key),
-        })
+        };
+        if wrong.is_empty() {
+            Ok(rules)
+        } else {
+            Err(BuildError::Mistakes(wrong))
+        }
     }
 
     /// Whether responses to requests with these headers may be one caller's alone although nothing says so: a cookie may
@@ -116,4 +103,42 @@ impl Rules {
     pub(super) fn may_be_personal(&self, headers: &http::HeaderMap) -> bool {
         self.policy.shared && !self.policy.identity && headers.contains_key(header::COOKIE)
     }
+}
+
+/// What is wrong with single settings, as far as their types do not tell.
+fn mistakes(config: &Config) -> Vec<Remark> {
+    let mut wrong = Vec::new();
+    if config.overrides && config.ttl.is_none() && config.class.is_none() {
+        wrong.push(Remark::new("override", "`true` needs a `ttl` or a `class`").of_missing());
+    }
+    for (key, share) in [
+        ("heuristic.fraction", config.heuristic.fraction),
+        ("refresh.ahead", config.refresh.ahead),
+    ] {
+        if !(0.0..=1.0).contains(&share) {
+            wrong.push(Remark::new(key, "expected a share, from 0 to 1"));
+        }
+    }
+    if config.max_body.0 > config.max_size.0 / 4 {
+        let message = "is more than a quarter of `max_size`: one response must not empty the store";
+        let help = "raise `max_size`, or lower `max_body`, which is 1MiB unless it is set";
+        wrong.push(Remark::new("max_body", message).with_help(help));
+    }
+    for (key, rate) in [("warm.rate", config.warm.rate), ("refetch.rate", config.refetch.rate)] {
+        if rate == 0 {
+            wrong.push(Remark::new(key, "0 a second fetches nothing, ever"));
+        }
+    }
+    for prefix in &config.invalidate.prefixes {
+        if !prefix.starts_with('/') {
+            let message = format!("`{prefix}` does not begin with `/`");
+            wrong.push(Remark::new("invalidate.prefixes", message));
+        }
+    }
+    for url in &config.warm.urls {
+        if warm::parse(url).is_none() {
+            wrong.push(Remark::new("warm.urls", warm::not_whole(url)));
+        }
+    }
+    wrong
 }

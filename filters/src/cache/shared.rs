@@ -138,9 +138,6 @@ impl Cache {
         *self.refetch.lock().unwrap_or_else(PoisonError::into_inner) =
             (config.refetch.top as usize, config.refetch.rate);
         let urls = &config.warm.urls;
-        for url in urls {
-            warm::parse(url).ok_or_else(|| not_whole(url))?;
-        }
         // Every route inherits the list, and so does every snapshot; it is fetched once.
         let mut warmed = self.warmed.lock().unwrap_or_else(PoisonError::into_inner);
         let own = self.warmer.direction() == config.warm.direction.into();
@@ -154,7 +151,7 @@ impl Cache {
     pub fn warm(&self, urls: &[String], rate: u32) -> Result<usize, String> {
         let parsed: Result<Vec<_>, String> = urls
             .iter()
-            .map(|url| warm::parse(url).ok_or_else(|| not_whole(url)))
+            .map(|url| warm::parse(url).ok_or_else(|| warm::not_whole(url)))
             .collect();
         let jobs = parsed?.into_iter().map(|url| Job {
             url,
@@ -190,14 +187,14 @@ impl Cache {
         let before = self.tags.now();
         match purge {
             Purge::Url(url) => {
-                let url = warm::parse(url).ok_or_else(|| not_whole(url))?;
+                let url = warm::parse(url).ok_or_else(|| warm::not_whole(url))?;
                 for url in self.written(&url) {
                     self.tags.purge_known(&url);
                 }
             }
             Purge::Prefix(path) if path.starts_with('/') => self.tags.purge_prefix(path.as_bytes()),
             Purge::Prefix(prefix) => {
-                let url = warm::parse(prefix).ok_or_else(|| not_whole(prefix))?;
+                let url = warm::parse(prefix).ok_or_else(|| warm::not_whole(prefix))?;
                 self.tags.purge_prefix(&key::plain_url(&url));
             }
             Purge::Tag(tag) => self.tags.purge_tag(tag.as_bytes()),
@@ -265,10 +262,6 @@ impl Cache {
             top,
         }
     }
-}
-
-fn not_whole(url: &str) -> String {
-    format!("`{url}` is no whole URL such as http://shop.example/products")
 }
 
 fn keep_best(best: &mut Vec<(u32, Vec<u8>, Arc<Entry>)>, top: usize) {

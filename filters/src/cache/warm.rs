@@ -101,6 +101,11 @@ pub(super) fn parse(url: &str) -> Option<Uri> {
     (matches!(scheme, "http" | "https") && uri.authority().is_some()).then_some(uri)
 }
 
+/// What is said of a URL that cannot.
+pub(super) fn not_whole(url: &str) -> String {
+    format!("`{url}` is no whole URL such as http://shop.example/products")
+}
+
 fn request(job: &Job, direction: Direction, filter: &Arc<str>) -> Option<Background> {
     let authority = HeaderValue::from_str(job.url.authority()?.as_str()).ok()?;
     let target = job.url.path_and_query().map_or("/", PathAndQuery::as_str);
