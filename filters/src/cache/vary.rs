@@ -72,6 +72,13 @@ pub(super) fn write_secondary(names: &[HeaderName], request: &HeaderMap, key: &m
     }
 }
 
+/// Appends a value in place of what the request says in a field.
+pub(super) fn write_value(name: &HeaderName, value: &str, key: &mut Vec<u8>) {
+    with_length(key, |key| key.extend_from_slice(name.as_str().as_bytes()));
+    key.push(PRESENT);
+    with_length(key, |key| key.extend_from_slice(value.as_bytes()));
+}
+
 /// Writes the length of what is written, then that.
 fn with_length(key: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     let start = key.len();
