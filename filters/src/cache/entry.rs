@@ -5,14 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::header::{CACHE_CONTROL, CONTENT_LOCATION, DATE, ETAG, EXPIRES, LAST_MODIFIED, VARY};
+use http::header::{self, CACHE_CONTROL, CONTENT_LOCATION, DATE, ETAG, EXPIRES, LAST_MODIFIED, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use pingora_http::ResponseHeader;
 
 use super::reuse::Stored;
 use super::tags::{Tag, Tags};
 use super::warm::Fields;
-use crate::failure::empty_head;
 
 /// What the store spends on an entry beside its key, head and body: its own nodes and counters, and this struct. Measured
 /// with 100,000 entries; see `docs/filters/cache.md`.
@@ -29,11 +28,57 @@ const OF_NOT_MODIFIED: [HeaderName; 7] = [
     VARY,
 ];
 
+/// Names that most responses have, kept as their place in this list: shorter, and nothing to parse for every hit.
+static KNOWN: [HeaderName; 39] = [
+    header::DATE,
+    header::CONTENT_TYPE,
+    header::CACHE_CONTROL,
+    header::ETAG,
+    header::LAST_MODIFIED,
+    header::VARY,
+    header::SERVER,
+    header::EXPIRES,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LENGTH,
+    header::AGE,
+    header::VIA,
+    header::ACCEPT_RANGES,
+    header::CONTENT_LANGUAGE,
+    header::CONTENT_LOCATION,
+    header::CONTENT_DISPOSITION,
+    header::CONTENT_SECURITY_POLICY,
+    header::STRICT_TRANSPORT_SECURITY,
+    header::X_CONTENT_TYPE_OPTIONS,
+    header::X_FRAME_OPTIONS,
+    header::X_XSS_PROTECTION,
+    header::X_DNS_PREFETCH_CONTROL,
+    header::REFERRER_POLICY,
+    header::ACCESS_CONTROL_ALLOW_ORIGIN,
+    header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
+    header::ACCESS_CONTROL_ALLOW_HEADERS,
+    header::ACCESS_CONTROL_ALLOW_METHODS,
+    header::ACCESS_CONTROL_EXPOSE_HEADERS,
+    header::ACCESS_CONTROL_MAX_AGE,
+    header::ALT_SVC,
+    header::LINK,
+    header::LOCATION,
+    header::PRAGMA,
+    header::SET_COOKIE,
+    HeaderName::from_static("cdn-cache-control"),
+    HeaderName::from_static("cache-tag"),
+    HeaderName::from_static("surrogate-key"),
+    HeaderName::from_static("x-powered-by"),
+    HeaderName::from_static("x-request-id"),
+];
+
+/// Room for what most responses have, and for what is added to a stored one.
+const FIELDS: usize = 12;
+
 /// A stored response.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) status: StatusCode,
-    /// Name and value of each field, each after its length.
+    /// Name and value of each field; see [`encode`].
     fields: Bytes,
     pub(super) body: Bytes,
     /// What governs its reuse.
@@ -173,55 +218,47 @@ impl Entry {
 
     /// The first value of a field.
     pub(super) fn field(&self, name: &HeaderName) -> Option<Bytes> {
-        self.fields()
-            .find(|(found, _)| *found == name.as_str().as_bytes())
-            .map(|(_, value)| value)
+        self.fields().find(|(found, _)| found == name).map(|(_, value)| value)
     }
 
-    fn fields(&self) -> impl Iterator<Item = (&[u8], Bytes)> {
+    fn fields(&self) -> impl Iterator<Item = (HeaderName, Bytes)> {
         let mut at = 0;
         std::iter::from_fn(move || {
-            let name_length = usize::from(u16::from_le_bytes(self.fields.get(at..at + 2)?.try_into().ok()?));
-            let value_at = at + 6 + name_length;
+            let name = usize::from(u16::from_le_bytes(self.fields.get(at..at + 2)?.try_into().ok()?));
             let value_length = u32::from_le_bytes(self.fields.get(at + 2..at + 6)?.try_into().ok()?) as usize;
-            let name = self.fields.get(at + 6..value_at)?;
+            let name_at = at + 6;
+            let (name, value_at) = match KNOWN.get(name) {
+                Some(known) => (known.clone(), name_at),
+                None => {
+                    let value_at = name_at + name - KNOWN.len();
+                    // What was stored was valid.
+                    let name = HeaderName::from_bytes(self.fields.get(name_at..value_at)?).ok()?;
+                    (name, value_at)
+                }
+            };
             at = value_at + value_length;
             (at <= self.fields.len()).then(|| (name, self.fields.slice(value_at..at)))
         })
     }
 
-    /// All its header fields.
-    pub(super) fn headers(&self) -> HeaderMap {
-        let mut headers = HeaderMap::with_capacity(16);
-        for (name, value) in self.fields() {
-            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_maybe_shared(value)) {
+    fn some_headers(&self, wanted: impl Fn(&HeaderName) -> bool) -> HeaderMap {
+        let mut headers = HeaderMap::with_capacity(FIELDS);
+        for (name, value) in self.fields().filter(|(name, _)| wanted(name)) {
+            if let Ok(value) = HeaderValue::from_maybe_shared(value) {
                 headers.append(name, value);
             }
         }
         headers
     }
 
-    /// Its head, as stored.
-    pub(super) fn head(&self) -> Box<ResponseHeader> {
-        self.some_of_head(self.status, |_| true)
+    /// All its header fields.
+    pub(super) fn headers(&self) -> HeaderMap {
+        self.some_headers(|_| true)
     }
 
-    /// The head of a 304 in its place.
-    pub(super) fn not_modified(&self) -> Box<ResponseHeader> {
-        self.some_of_head(StatusCode::NOT_MODIFIED, |name| OF_NOT_MODIFIED.contains(name))
-    }
-
-    fn some_of_head(&self, status: StatusCode, wanted: impl Fn(&HeaderName) -> bool) -> Box<ResponseHeader> {
-        let mut head = Box::new(empty_head(status));
-        for (name, value) in self.fields() {
-            // What was stored was valid.
-            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_maybe_shared(value))
-                && wanted(&name)
-            {
-                let _ = head.append_header(name, value);
-            }
-        }
-        head
+    /// Those of a 304 in its place.
+    pub(super) fn headers_of_not_modified(&self) -> HeaderMap {
+        self.some_headers(|name| OF_NOT_MODIFIED.contains(name))
     }
 
     #[cfg(test)]
@@ -241,19 +278,35 @@ impl Entry {
     }
 }
 
+/// Each field as a number for its name, the length of its value, the name if it is not [`KNOWN`], the value. The number is
+/// the name's place among the known ones, or else how many there are of those and the name's length.
 fn encode(headers: &HeaderMap) -> Bytes {
-    let size = headers
-        .iter()
-        .map(|(name, value)| 6 + name.as_str().len() + value.len());
+    let place = |name: &HeaderName| KNOWN.iter().position(|known| known == name);
+    let size = headers.iter().map(|(name, value)| {
+        let name = place(name).map_or(name.as_str().len(), |_| 0);
+        6 + name + value.len()
+    });
     let mut fields = BytesMut::with_capacity(size.sum());
     for (name, value) in headers {
+        let known = place(name);
+        let text = name.as_str();
         // Both lengths are bounded far below by what is read of a head.
-        fields.put_u16_le(name.as_str().len() as u16);
+        fields.put_u16_le(known.unwrap_or(KNOWN.len() + text.len()) as u16);
         fields.put_u32_le(value.len() as u32);
-        fields.put_slice(name.as_str().as_bytes());
+        if known.is_none() {
+            fields.put_slice(text.as_bytes());
+        }
         fields.put_slice(value.as_bytes());
     }
     fields.freeze()
+}
+
+/// A head made at once: adding fields to one that is there costs much more.
+pub(super) fn head(status: StatusCode, headers: HeaderMap) -> Box<ResponseHeader> {
+    let mut parts = http::Response::new(()).into_parts().0;
+    parts.status = status;
+    parts.headers = headers;
+    Box::new(parts.into())
 }
 
 #[cfg(test)]
@@ -272,12 +325,11 @@ mod tests {
             ..parts()
         });
         assert_eq!(entry.headers(), headers);
-        assert_eq!(entry.head().headers, headers);
         assert_eq!(entry.field(&ETAG).unwrap(), "\"a\"");
         assert_eq!(entry.field(&DATE), None);
-        let not_modified = entry.not_modified();
-        assert_eq!(not_modified.status, 304);
-        assert_eq!(not_modified.headers.len(), 1);
+        assert_eq!(entry.headers_of_not_modified().len(), 1);
+        let head = head(StatusCode::NOT_FOUND, headers.clone());
+        assert_eq!((head.status, &head.headers), (StatusCode::NOT_FOUND, &headers));
     }
 
     fn parts() -> Parts<'static> {
