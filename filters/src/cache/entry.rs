@@ -13,9 +13,13 @@ use super::reuse::Stored;
 use super::tags::{Tag, Tags};
 use super::warm::Fields;
 
-/// What the store spends on an entry beside its key, head and body: its own nodes and counters, and this struct. Measured
-/// with 100,000 entries; see `docs/filters/cache.md`.
-pub(super) const OVERHEAD: u64 = 560;
+/// What the store spends on whatever it keeps, beside its key: nodes of its map, of its queue by use and of its clock of
+/// what ends, and the share of its tables. Measured: `cargo bench --package pillion-filters --bench cache -- memory`.
+const NODES: usize = 400;
+/// A tag that no other response has: its place here, itself, and its place among all tags.
+const TAG: usize = 96;
+/// What a [`Bytes`] needs beside its bytes once there are two of it, as there are of what is received.
+const SHARED: usize = 32;
 
 /// Fields of a 304 (RFC 9110, section 15.4.5), beside those that name the copy.
 const OF_NOT_MODIFIED: [HeaderName; 7] = [
@@ -101,6 +105,17 @@ pub(super) struct Entry {
     chosen_by: Option<Fields>,
 }
 
+/// Bytes that a slot of the store takes up with a key of that length, without what is in it.
+pub(super) fn weight_of_slot(key: usize) -> u64 {
+    (NODES + allocated(key)) as u64
+}
+
+/// What an allocator gives to who asks for so many bytes: it has sizes in steps of an eighth to a quarter.
+pub(super) fn allocated(bytes: usize) -> usize {
+    let step = (bytes.next_power_of_two() / 8).max(16);
+    bytes.next_multiple_of(step)
+}
+
 /// What an entry is made of.
 pub(super) struct Parts<'a> {
     pub(super) status: StatusCode,
@@ -135,22 +150,8 @@ impl Entry {
     }
 
     /// The same with its body.
-    pub(super) fn with_body(&self, body: Bytes) -> Self {
-        Self {
-            status: self.status,
-            fields: self.fields.clone(),
-            body,
-            reuse: self.reuse,
-            age: self.age,
-            then: self.then,
-            born: self.born,
-            outlived: AtomicU64::new(self.born),
-            tags: self.tags.clone(),
-            hits: AtomicU32::new(0),
-            refreshing: AtomicBool::new(false),
-            cost: self.cost,
-            chosen_by: self.chosen_by.clone(),
-        }
+    pub(super) fn with_body(self, body: Bytes) -> Self {
+        Self { body, ..self }
     }
 
     /// Its age at that moment (RFC 9111, section 4.2.3), by a clock that never jumps.
@@ -160,7 +161,15 @@ impl Entry {
 
     /// Bytes it takes up with a key of that length.
     pub(super) fn weight(&self, key: usize) -> u64 {
-        (key + self.fields.len() + self.body.len() + self.tags.len() * 96) as u64 + OVERHEAD
+        let chosen_by = self.chosen_by.iter().flatten();
+        let chosen_by = chosen_by.map(|(name, value)| {
+            size_of::<(HeaderName, HeaderValue)>()
+                + allocated(name.as_str().len())
+                + allocated(value.len())
+                + 2 * SHARED
+        });
+        let own = allocated(size_of::<Self>()) + 2 * SHARED + allocated(self.fields.len()) + allocated(self.body.len());
+        weight_of_slot(key) + (own + self.tags.len() * TAG + chosen_by.sum::<usize>()) as u64
     }
 
     /// Whether no purge has met it.
@@ -227,14 +236,15 @@ impl Entry {
             let name = usize::from(u16::from_le_bytes(self.fields.get(at..at + 2)?.try_into().ok()?));
             let value_length = u32::from_le_bytes(self.fields.get(at + 2..at + 6)?.try_into().ok()?) as usize;
             let name_at = at + 6;
-            let (name, value_at) = match KNOWN.get(name) {
-                Some(known) => (known.clone(), name_at),
-                None => {
-                    let value_at = name_at + name - KNOWN.len();
-                    // What was stored was valid.
-                    let name = HeaderName::from_bytes(self.fields.get(name_at..value_at)?).ok()?;
-                    (name, value_at)
-                }
+            let (name, value_at) = if let Some(known) = KNOWN.get(name) {
+                (known.clone(), name_at)
+            } else {
+                let value_at = name_at + name - KNOWN.len();
+                // What was stored was valid.
+                (
+                    HeaderName::from_bytes(self.fields.get(name_at..value_at)?).ok()?,
+                    value_at,
+                )
             };
             at = value_at + value_length;
             (at <= self.fields.len()).then(|| (name, self.fields.slice(value_at..at)))
@@ -345,6 +355,21 @@ mod tests {
             tags: Vec::new(),
             cost: Duration::ZERO,
             chosen_by: None,
+        }
+    }
+
+    #[test]
+    fn sizes_are_those_of_allocators() {
+        for (bytes, given) in [
+            (0, 0),
+            (1, 16),
+            (100, 112),
+            (1024, 1024),
+            (1025, 1280),
+            (10_240, 10_240),
+            (10_241, 12_288),
+        ] {
+            assert_eq!(allocated(bytes), given, "{bytes}");
         }
     }
 
