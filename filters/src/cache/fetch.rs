@@ -216,7 +216,13 @@ impl Inner {
         }
         exchange.ledger.enter(NAME, "revalidated");
         let now = received(exchange);
-        let mut response = answer(&fresh, &exchange.request.method, &conditions(exchange, fetch), now);
+        let mut response = answer(
+            &fresh,
+            &exchange.request.method,
+            &conditions(exchange, fetch),
+            now,
+            None,
+        );
         for cookie in head.headers.get_all(SET_COOKIE) {
             // For this client, and nobody else.
             let _ = response.head.append_header(SET_COOKIE, cookie.clone());
@@ -246,7 +252,13 @@ impl Inner {
         }
         entry.used();
         exchange.ledger.enter(NAME, "stale_if_error");
-        let mut response = answer(&entry, &exchange.request.method, &conditions(exchange, fetch), now);
+        let mut response = answer(
+            &entry,
+            &exchange.request.method,
+            &conditions(exchange, fetch),
+            now,
+            None,
+        );
         status::forwarded(
             &mut response.head,
             fetch.forward,

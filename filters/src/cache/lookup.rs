@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE};
-use http::{HeaderMap, HeaderName, Method};
+use http::{HeaderMap, HeaderName, Method, StatusCode};
 use pingora_http::RequestHeader;
 
 use super::answer::answer;
 use super::control::RequestControl;
 use super::counters::Served;
-use super::entry::Entry;
+use super::entry::{self, Entry};
 use super::fetch::Fetch;
 use super::fill::{Fill, Follower, Progress};
 use super::key;
@@ -27,7 +27,7 @@ use crate::{Background, Body, Exchange, Refusal, Response, Resume, Step};
 const MOST_TRIES: u32 = 3;
 
 const ONLY_IF_CACHED: Refusal = Refusal::denied(
-    http::StatusCode::GATEWAY_TIMEOUT,
+    StatusCode::GATEWAY_TIMEOUT,
     "only_if_cached",
     "no stored response answers the request, which wants no other",
 );
@@ -202,9 +202,8 @@ impl Inner {
         exchange.ledger.enter(NAME, detail.unwrap_or("hit"));
         let request = &exchange.request;
         let now = exchange.timing.started;
-        let mut response = answer(entry, &request.method, &request.headers, now);
-        status::hit(&mut response.head, entry.reuse.lifetime, entry.age(now), detail);
-        Step::Respond(response)
+        let said = status::hit(entry.reuse.lifetime, entry.age(now), detail);
+        Step::Respond(answer(entry, &request.method, &request.headers, now, said))
     }
 
     /// Follows another's fetch, if there is one that may be worth it.
@@ -250,16 +249,14 @@ impl Inner {
         exchange.ledger.enter(NAME, "collapsed");
         self.counters.count_saved(Served::Collapsed, head.cost);
         let request = &exchange.request;
-        let mut response = if super::answer::is_not_modified(head, &request.method, &request.headers) {
-            Response {
-                head: head.not_modified(),
-                body: Body::Empty,
-            }
+        let (status, fields, body) = if super::answer::is_not_modified(head, &request.method, &request.headers) {
+            (StatusCode::NOT_MODIFIED, head.headers_of_not_modified(), Body::Empty)
         } else {
-            Response {
-                head: head.head(),
-                body: Body::Stream(Box::pin(follower)),
-            }
+            (head.status, head.headers(), Body::Stream(Box::pin(follower)))
+        };
+        let mut response = Response {
+            head: entry::head(status, fields),
+            body,
         };
         status::collapsed(&mut response.head);
         Step::Respond(response)
@@ -355,7 +352,7 @@ impl Inner {
         let Some(lead) = self.store.lead(&key, || Fill::new(born, url.clone())) else {
             // Somebody was faster.
             return Step::Respond(Response {
-                head: Box::new(crate::failure::empty_head(http::StatusCode::NO_CONTENT)),
+                head: Box::new(crate::failure::empty_head(StatusCode::NO_CONTENT)),
                 body: Body::Empty,
             });
         };
