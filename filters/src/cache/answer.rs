@@ -19,14 +19,14 @@ use crate::{Body, Response};
 pub(super) fn answer(entry: &Entry, method: &Method, headers: &HeaderMap, now: Instant) -> Response {
     let (etag, last_modified) = (entry.field(&ETAG), entry.field(&LAST_MODIFIED));
     let (etag, last_modified) = (etag.as_deref(), last_modified.as_deref());
-    // Conditions and ranges are of a 200 (RFC 9110, sections 13.2.1 and 14.2).
-    let mut response = if entry.status != StatusCode::OK {
-        whole(entry)
-    } else if is_not_modified(entry, method, headers) {
+    // Ranges are of a 200 (RFC 9110, section 14.2).
+    let mut response = if is_not_modified(entry, method, headers) {
         Response {
             head: entry.not_modified(),
             body: Body::Empty,
         }
+    } else if entry.status != StatusCode::OK {
+        whole(entry)
     } else {
         match range::evaluate(headers, method, entry.body.len() as u64, etag, last_modified) {
             Ranged::Whole => whole(entry),
@@ -39,9 +39,10 @@ pub(super) fn answer(entry: &Entry, method: &Method, headers: &HeaderMap, now: I
     response
 }
 
-/// Whether a client has the entry already.
+/// Whether a client has the entry already. Conditions are of a 200 (RFC 9110, section 13.2.1).
 pub(super) fn is_not_modified(entry: &Entry, method: &Method, headers: &HeaderMap) -> bool {
-    if !headers.contains_key(IF_NONE_MATCH) && !headers.contains_key(IF_MODIFIED_SINCE) {
+    let asks = headers.contains_key(IF_NONE_MATCH) || headers.contains_key(IF_MODIFIED_SINCE);
+    if entry.status != StatusCode::OK || !asks {
         return false;
     }
     let (etag, last_modified) = (entry.field(&ETAG), entry.field(&LAST_MODIFIED));

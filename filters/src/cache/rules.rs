@@ -8,7 +8,7 @@ use http::{HeaderName, StatusCode, header};
 use super::config::{Class, Config, Method};
 use super::freshness::{Heuristic, Policy};
 use super::key::{self, BypassRule, KeyRule};
-use crate::BuildError;
+use crate::{BuildError, Exchange};
 
 /// How long it is remembered that a URL's responses cannot be stored.
 pub(super) const PASS_FOR: Duration = Duration::from_secs(10);
@@ -17,7 +17,9 @@ pub(super) const PASS_FOR: Duration = Duration::from_secs(10);
 pub(super) struct Rules {
     pub(super) key: Arc<KeyRule>,
     pub(super) bypass: BypassRule,
-    pub(super) policy: Policy,
+    policy: Policy,
+    /// For requests that do not say who the caller is.
+    anonymous: Policy,
     pub(super) post: Option<usize>,
     pub(super) get: bool,
     pub(super) max_body: u64,
@@ -91,6 +93,11 @@ impl Rules {
         }
         Ok(Self {
             bypass: BypassRule::new(&config.bypass)?,
+            anonymous: Policy {
+                shared: true,
+                identity: false,
+                ..policy.clone()
+            },
             policy,
             post: config
                 .methods
@@ -111,9 +118,17 @@ impl Rules {
         })
     }
 
-    /// Whether responses to requests with these headers may be one caller's alone although nothing says so: a cookie may
-    /// say who asks.
-    pub(super) fn may_be_personal(&self, headers: &http::HeaderMap) -> bool {
-        self.policy.shared && !self.policy.identity && headers.contains_key(header::COOKIE)
+    /// What counts for an exchange. Callers that do not say who they are share a key, whoever they are.
+    pub(super) fn policy_of(&self, exchange: &Exchange) -> &Policy {
+        if self.key.identifies(&exchange.request.headers) {
+            &self.policy
+        } else {
+            &self.anonymous
+        }
+    }
+
+    /// Whether the response may be one caller's alone although nothing says so: a cookie may say who asks.
+    pub(super) fn may_be_personal(&self, exchange: &Exchange) -> bool {
+        self.policy_of(exchange).mixes_callers() && exchange.request.headers.contains_key(header::COOKIE)
     }
 }
