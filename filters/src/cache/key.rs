@@ -97,6 +97,11 @@ impl KeyRule {
         !self.identity.is_empty()
     }
 
+    /// Whether a request says who the caller is.
+    pub(super) fn identifies(&self, headers: &HeaderMap) -> bool {
+        self.identity.iter().any(|name| headers.contains_key(name))
+    }
+
     /// Whether a caller's credentials are all in the key.
     pub(super) fn covers_authorization(&self) -> bool {
         self.identity.contains(&header::AUTHORIZATION)
