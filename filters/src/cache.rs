@@ -23,6 +23,8 @@ use pingora_http::ResponseHeader;
 use crate::{BuildError, Context, Dispatcher, Exchange, Failure, Filter, Phases, Plugin, Step, Turn};
 
 mod answer;
+#[cfg(test)]
+mod cases;
 mod conditional;
 mod config;
 mod control;
@@ -35,6 +37,8 @@ mod invalidate;
 mod key;
 mod lookup;
 mod personal;
+#[cfg(test)]
+mod properties;
 mod range;
 mod reuse;
 mod rules;

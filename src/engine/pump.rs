@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use pillion_filters::{AttemptResult, Chain, Exchange, Failure, Refusal};
 use pingora_http::ResponseHeader;
 use tokio::time::Sleep;
@@ -434,5 +434,7 @@ impl<'a> Pump<'a> {
 
 /// The status in a gRPC response's trailers or, for trailers-only ones, head.
 pub(super) fn grpc_status(fields: &HeaderMap) -> Option<u16> {
-    fields.get("grpc-status")?.to_str().ok()?.parse().ok()
+    // A name that is text would be parsed for every response.
+    const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+    fields.get(GRPC_STATUS)?.to_str().ok()?.parse().ok()
 }

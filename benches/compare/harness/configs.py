@@ -53,12 +53,69 @@ NGINX_PROXY = """\
 """
 
 
+# 1 KiB: what a store is filled with.
+ENTRY = '{"items":[' + ",".join([BODY] * 8) + '],"next":"' + "n" * 35 + '"}'
+MAX_AGE = 86_400
+
+NGINX_CACHEABLE_APP = """\
+    server {{
+        listen 127.0.0.1:{port};
+        default_type application/json;
+        location = /asked {{ stub_status; }}
+        location / {{
+            add_header Cache-Control max-age={max_age};
+            return 200 '{body}';
+        }}
+        location /entries/ {{
+            add_header Cache-Control max-age={max_age};
+            return 200 '{entry}';
+        }}
+    }}
+"""
+
+NGINX_CACHE = """\
+    proxy_cache_path {files} levels=1:2 keys_zone=bench:64m max_size=2g inactive=1d use_temp_path=off;
+{open_files}\
+    upstream app {{
+        server 127.0.0.1:{app};
+        keepalive 128;
+        keepalive_requests {many};
+        keepalive_timeout 1h;
+    }}
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{
+            proxy_cache bench;
+            proxy_pass http://app;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+        }}
+    }}
+"""
+
+# Spares nginx opening the entry's file for every hit.
+NGINX_OPEN_FILES = """\
+    open_file_cache max=20000 inactive=1d;
+    open_file_cache_valid 1d;
+"""
+
+
 def nginx_app(port, _app):
     return NGINX.format(many=MANY, rest=NGINX_APP.format(port=port, body=BODY))
 
 
 def nginx_proxy(port, app):
     return NGINX.format(many=MANY, rest=NGINX_PROXY.format(port=port, app=app, many=MANY))
+
+
+def nginx_cacheable_app(port, _app):
+    return NGINX.format(many=MANY, rest=NGINX_CACHEABLE_APP.format(port=port, body=BODY, entry=ENTRY, max_age=MAX_AGE))
+
+
+def nginx_cache(port, app, files, open_files):
+    keeps = NGINX_OPEN_FILES if open_files else ""
+    rest = NGINX_CACHE.format(port=port, app=app, files=files, open_files=keeps, many=MANY)
+    return "worker_rlimit_nofile 30000;\n" + NGINX.format(many=MANY, rest=rest)
 
 
 HAPROXY = """\
@@ -181,3 +238,49 @@ def pillion(service, port, app, admin, extra):
 
 def pillion_otlp(protocol, port):
     return f'telemetry: {{ otlp: {{ endpoint: "http://127.0.0.1:{port}", protocol: {protocol} }} }}\n'
+
+
+PILLION_CACHE = "filters: { cache: { enabled: true, max_size: 512MiB } }\n"
+
+# 10,000 paths in an order that no cache can foresee and every run repeats; made once, since making one takes wrk longer
+# than asking for it.
+MANY_PATHS = """\
+local requests = {}
+function init()
+    math.randomseed(1)
+    for number = 0, COUNT - 1 do
+        requests[number] = wrk.format(nil, "PREFIX" .. number)
+    end
+end
+function request()
+    return requests[math.random(0, COUNT - 1)]
+end
+"""
+
+# Every connection waits as long as this before each request, in milliseconds.
+PACE = """\
+math.randomseed(1)
+function delay()
+    return math.random(1, 2 * MEAN - 1)
+end
+"""
+
+
+def many_paths(prefix, count):
+    return MANY_PATHS.replace("PREFIX", prefix).replace("COUNT", str(count))
+
+
+def pace(mean):
+    return PACE.replace("MEAN", str(mean))
+
+
+# What a hit or a miss would write to its log; there is no word for all.
+VARNISH_LOGS_NOTHING = ",".join(
+    "-" + tag
+    for tag in """
+    SessOpen SessClose ReqStart ReqMethod ReqURL ReqProtocol ReqHeader ReqUnset ReqAcct RespProtocol RespStatus RespReason RespHeader
+    RespUnset BereqMethod BereqURL BereqProtocol BereqHeader BereqUnset BereqAcct BerespProtocol BerespStatus BerespReason
+    BerespHeader BerespUnset BackendStart BackendOpen BackendClose BackendReuse VCL_call VCL_return VCL_use Timestamp Hit Begin End
+    Link Storage TTL Fetch_Body Length Filters
+    """.split()
+)

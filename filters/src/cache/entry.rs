@@ -5,18 +5,21 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::header::{CACHE_CONTROL, CONTENT_LOCATION, DATE, ETAG, EXPIRES, LAST_MODIFIED, VARY};
+use http::header::{self, CACHE_CONTROL, CONTENT_LOCATION, DATE, ETAG, EXPIRES, LAST_MODIFIED, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use pingora_http::ResponseHeader;
 
 use super::reuse::Stored;
 use super::tags::{Tag, Tags};
 use super::warm::Fields;
-use crate::failure::empty_head;
 
-/// What the store spends on an entry beside its key, head and body: its own nodes and counters, and this struct. Measured
-/// with 100,000 entries; see `docs/filters/cache.md`.
-pub(super) const OVERHEAD: u64 = 560;
+/// What the store spends on whatever it keeps, beside its key: nodes of its map, of its queue by use and of its clock of
+/// what ends, and the share of its tables. Measured: `cargo bench --package pillion-filters --bench cache -- memory`.
+const NODES: usize = 400;
+/// A tag that no other response has: its place here, itself, and its place among all tags.
+const TAG: usize = 96;
+/// What a [`Bytes`] needs beside its bytes once there are two of it, as there are of what is received.
+const SHARED: usize = 32;
 
 /// Fields of a 304 (RFC 9110, section 15.4.5), beside those that name the copy.
 const OF_NOT_MODIFIED: [HeaderName; 7] = [
@@ -29,11 +32,57 @@ const OF_NOT_MODIFIED: [HeaderName; 7] = [
     VARY,
 ];
 
+/// Names that most responses have, kept as their place in this list: shorter, and nothing to parse for every hit.
+static KNOWN: [HeaderName; 39] = [
+    header::DATE,
+    header::CONTENT_TYPE,
+    header::CACHE_CONTROL,
+    header::ETAG,
+    header::LAST_MODIFIED,
+    header::VARY,
+    header::SERVER,
+    header::EXPIRES,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LENGTH,
+    header::AGE,
+    header::VIA,
+    header::ACCEPT_RANGES,
+    header::CONTENT_LANGUAGE,
+    header::CONTENT_LOCATION,
+    header::CONTENT_DISPOSITION,
+    header::CONTENT_SECURITY_POLICY,
+    header::STRICT_TRANSPORT_SECURITY,
+    header::X_CONTENT_TYPE_OPTIONS,
+    header::X_FRAME_OPTIONS,
+    header::X_XSS_PROTECTION,
+    header::X_DNS_PREFETCH_CONTROL,
+    header::REFERRER_POLICY,
+    header::ACCESS_CONTROL_ALLOW_ORIGIN,
+    header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
+    header::ACCESS_CONTROL_ALLOW_HEADERS,
+    header::ACCESS_CONTROL_ALLOW_METHODS,
+    header::ACCESS_CONTROL_EXPOSE_HEADERS,
+    header::ACCESS_CONTROL_MAX_AGE,
+    header::ALT_SVC,
+    header::LINK,
+    header::LOCATION,
+    header::PRAGMA,
+    header::SET_COOKIE,
+    HeaderName::from_static("cdn-cache-control"),
+    HeaderName::from_static("cache-tag"),
+    HeaderName::from_static("surrogate-key"),
+    HeaderName::from_static("x-powered-by"),
+    HeaderName::from_static("x-request-id"),
+];
+
+/// Room for what most responses have, and for what is added to a stored one.
+const FIELDS: usize = 12;
+
 /// A stored response.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) status: StatusCode,
-    /// Name and value of each field, each after its length.
+    /// Name and value of each field; see [`encode`].
     fields: Bytes,
     pub(super) body: Bytes,
     /// What governs its reuse.
@@ -54,6 +103,17 @@ pub(super) struct Entry {
     pub(super) cost: Duration,
     /// The request fields it was chosen by; `None` where they must not be kept.
     chosen_by: Option<Fields>,
+}
+
+/// Bytes that a slot of the store takes up with a key of that length, without what is in it.
+pub(super) fn weight_of_slot(key: usize) -> u64 {
+    (NODES + allocated(key)) as u64
+}
+
+/// What an allocator gives to who asks for so many bytes: it has sizes in steps of an eighth to a quarter.
+pub(super) fn allocated(bytes: usize) -> usize {
+    let step = (bytes.next_power_of_two() / 8).max(16);
+    bytes.next_multiple_of(step)
 }
 
 /// What an entry is made of.
@@ -90,22 +150,8 @@ impl Entry {
     }
 
     /// The same with its body.
-    pub(super) fn with_body(&self, body: Bytes) -> Self {
-        Self {
-            status: self.status,
-            fields: self.fields.clone(),
-            body,
-            reuse: self.reuse,
-            age: self.age,
-            then: self.then,
-            born: self.born,
-            outlived: AtomicU64::new(self.born),
-            tags: self.tags.clone(),
-            hits: AtomicU32::new(0),
-            refreshing: AtomicBool::new(false),
-            cost: self.cost,
-            chosen_by: self.chosen_by.clone(),
-        }
+    pub(super) fn with_body(self, body: Bytes) -> Self {
+        Self { body, ..self }
     }
 
     /// Its age at that moment (RFC 9111, section 4.2.3), by a clock that never jumps.
@@ -113,9 +159,22 @@ impl Entry {
         self.age.saturating_add(now.saturating_duration_since(self.then))
     }
 
+    /// Whether it arrived later than another.
+    pub(super) fn is_newer_than(&self, other: &Self) -> bool {
+        self.then > other.then
+    }
+
     /// Bytes it takes up with a key of that length.
     pub(super) fn weight(&self, key: usize) -> u64 {
-        (key + self.fields.len() + self.body.len() + self.tags.len() * 96) as u64 + OVERHEAD
+        let chosen_by = self.chosen_by.iter().flatten();
+        let chosen_by = chosen_by.map(|(name, value)| {
+            size_of::<(HeaderName, HeaderValue)>()
+                + allocated(name.as_str().len())
+                + allocated(value.len())
+                + 2 * SHARED
+        });
+        let own = allocated(size_of::<Self>()) + 2 * SHARED + allocated(self.fields.len()) + allocated(self.body.len());
+        weight_of_slot(key) + (own + self.tags.len() * TAG + chosen_by.sum::<usize>()) as u64
     }
 
     /// Whether no purge has met it.
@@ -171,57 +230,55 @@ impl Entry {
         self.refreshing.store(false, Ordering::Release);
     }
 
-    /// The first value of a field.
-    pub(super) fn field(&self, name: &HeaderName) -> Option<Bytes> {
-        self.fields()
-            .find(|(found, _)| *found == name.as_str().as_bytes())
-            .map(|(_, value)| value)
+    /// Whether the origin can be asked if it is still good.
+    pub(super) fn has_validator(&self) -> bool {
+        self.field(&ETAG).is_some() || self.field(&LAST_MODIFIED).is_some()
     }
 
-    fn fields(&self) -> impl Iterator<Item = (&[u8], Bytes)> {
+    /// The first value of a field.
+    pub(super) fn field(&self, name: &HeaderName) -> Option<Bytes> {
+        self.fields().find(|(found, _)| found == name).map(|(_, value)| value)
+    }
+
+    fn fields(&self) -> impl Iterator<Item = (HeaderName, Bytes)> {
         let mut at = 0;
         std::iter::from_fn(move || {
-            let name_length = usize::from(u16::from_le_bytes(self.fields.get(at..at + 2)?.try_into().ok()?));
-            let value_at = at + 6 + name_length;
+            let name = usize::from(u16::from_le_bytes(self.fields.get(at..at + 2)?.try_into().ok()?));
             let value_length = u32::from_le_bytes(self.fields.get(at + 2..at + 6)?.try_into().ok()?) as usize;
-            let name = self.fields.get(at + 6..value_at)?;
+            let name_at = at + 6;
+            let (name, value_at) = if let Some(known) = KNOWN.get(name) {
+                (known.clone(), name_at)
+            } else {
+                let value_at = name_at + name - KNOWN.len();
+                // What was stored was valid.
+                (
+                    HeaderName::from_bytes(self.fields.get(name_at..value_at)?).ok()?,
+                    value_at,
+                )
+            };
             at = value_at + value_length;
             (at <= self.fields.len()).then(|| (name, self.fields.slice(value_at..at)))
         })
     }
 
-    /// All its header fields.
-    pub(super) fn headers(&self) -> HeaderMap {
-        let mut headers = HeaderMap::with_capacity(16);
-        for (name, value) in self.fields() {
-            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_maybe_shared(value)) {
+    fn some_headers(&self, wanted: impl Fn(&HeaderName) -> bool) -> HeaderMap {
+        let mut headers = HeaderMap::with_capacity(FIELDS);
+        for (name, value) in self.fields().filter(|(name, _)| wanted(name)) {
+            if let Ok(value) = HeaderValue::from_maybe_shared(value) {
                 headers.append(name, value);
             }
         }
         headers
     }
 
-    /// Its head, as stored.
-    pub(super) fn head(&self) -> Box<ResponseHeader> {
-        self.some_of_head(self.status, |_| true)
+    /// All its header fields.
+    pub(super) fn headers(&self) -> HeaderMap {
+        self.some_headers(|_| true)
     }
 
-    /// The head of a 304 in its place.
-    pub(super) fn not_modified(&self) -> Box<ResponseHeader> {
-        self.some_of_head(StatusCode::NOT_MODIFIED, |name| OF_NOT_MODIFIED.contains(name))
-    }
-
-    fn some_of_head(&self, status: StatusCode, wanted: impl Fn(&HeaderName) -> bool) -> Box<ResponseHeader> {
-        let mut head = Box::new(empty_head(status));
-        for (name, value) in self.fields() {
-            // What was stored was valid.
-            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_maybe_shared(value))
-                && wanted(&name)
-            {
-                let _ = head.append_header(name, value);
-            }
-        }
-        head
+    /// Those of a 304 in its place.
+    pub(super) fn headers_of_not_modified(&self) -> HeaderMap {
+        self.some_headers(|name| OF_NOT_MODIFIED.contains(name))
     }
 
     #[cfg(test)]
@@ -241,19 +298,35 @@ impl Entry {
     }
 }
 
+/// Each field as a number for its name, the length of its value, the name if it is not [`KNOWN`], the value. The number is
+/// the name's place among the known ones, or else how many there are of those and the name's length.
 fn encode(headers: &HeaderMap) -> Bytes {
-    let size = headers
-        .iter()
-        .map(|(name, value)| 6 + name.as_str().len() + value.len());
+    let place = |name: &HeaderName| KNOWN.iter().position(|known| known == name);
+    let size = headers.iter().map(|(name, value)| {
+        let name = place(name).map_or(name.as_str().len(), |_| 0);
+        6 + name + value.len()
+    });
     let mut fields = BytesMut::with_capacity(size.sum());
     for (name, value) in headers {
+        let known = place(name);
+        let text = name.as_str();
         // Both lengths are bounded far below by what is read of a head.
-        fields.put_u16_le(name.as_str().len() as u16);
+        fields.put_u16_le(known.unwrap_or(KNOWN.len() + text.len()) as u16);
         fields.put_u32_le(value.len() as u32);
-        fields.put_slice(name.as_str().as_bytes());
+        if known.is_none() {
+            fields.put_slice(text.as_bytes());
+        }
         fields.put_slice(value.as_bytes());
     }
     fields.freeze()
+}
+
+/// A head made at once: adding fields to one that is there costs much more.
+pub(super) fn head(status: StatusCode, headers: HeaderMap) -> Box<ResponseHeader> {
+    let mut parts = http::Response::new(()).into_parts().0;
+    parts.status = status;
+    parts.headers = headers;
+    Box::new(parts.into())
 }
 
 #[cfg(test)]
@@ -272,12 +345,11 @@ mod tests {
             ..parts()
         });
         assert_eq!(entry.headers(), headers);
-        assert_eq!(entry.head().headers, headers);
         assert_eq!(entry.field(&ETAG).unwrap(), "\"a\"");
         assert_eq!(entry.field(&DATE), None);
-        let not_modified = entry.not_modified();
-        assert_eq!(not_modified.status, 304);
-        assert_eq!(not_modified.headers.len(), 1);
+        assert_eq!(entry.headers_of_not_modified().len(), 1);
+        let head = head(StatusCode::NOT_FOUND, headers.clone());
+        assert_eq!((head.status, &head.headers), (StatusCode::NOT_FOUND, &headers));
     }
 
     fn parts() -> Parts<'static> {
@@ -293,6 +365,21 @@ mod tests {
             tags: Vec::new(),
             cost: Duration::ZERO,
             chosen_by: None,
+        }
+    }
+
+    #[test]
+    fn sizes_are_those_of_allocators() {
+        for (bytes, given) in [
+            (0, 0),
+            (1, 16),
+            (100, 112),
+            (1024, 1024),
+            (1025, 1280),
+            (10_240, 10_240),
+            (10_241, 12_288),
+        ] {
+            assert_eq!(allocated(bytes), given, "{bytes}");
         }
     }
 

@@ -97,6 +97,11 @@ impl KeyRule {
         !self.identity.is_empty()
     }
 
+    /// Whether a request says who the caller is.
+    pub(super) fn identifies(&self, headers: &HeaderMap) -> bool {
+        self.identity.iter().any(|name| headers.contains_key(name))
+    }
+
     /// Whether a caller's credentials are all in the key.
     pub(super) fn covers_authorization(&self) -> bool {
         self.identity.contains(&header::AUTHORIZATION)
@@ -110,7 +115,8 @@ impl KeyRule {
         }
         let chosen = self.headers.iter().chain(names).flat_map(|name| {
             let values = headers.get_all(name).iter();
-            values.map(move |value| (name.clone(), value.clone()))
+            // A copy: the value that was received keeps all of the request's head in memory.
+            values.filter_map(move |value| Some((name.clone(), HeaderValue::from_bytes(value.as_bytes()).ok()?)))
         });
         Some(chosen.collect())
     }
@@ -437,5 +443,16 @@ mod tests {
         );
         assert_eq!(parsed, ["x-tenant"]);
         assert_eq!(wrong, [Remark::new("key.headers", "`x tenant` is not a header name")]);
+    }
+
+    #[test]
+    fn what_a_response_is_chosen_by_is_kept_without_the_head_it_was_received_in() {
+        let received = bytes::Bytes::from(b"gzip, and much else".to_vec());
+        let value = HeaderValue::from_maybe_shared(received.slice(..4)).unwrap();
+        let headers = HeaderMap::from_iter([(header::ACCEPT_ENCODING, value)]);
+        let chosen = rule("{}").chosen_by(&[header::ACCEPT_ENCODING], &headers).unwrap();
+        assert_eq!(chosen[0].1, "gzip");
+        drop(headers);
+        assert!(received.is_unique());
     }
 }

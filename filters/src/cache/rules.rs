@@ -6,10 +6,10 @@ use std::time::Duration;
 use http::{HeaderName, StatusCode, header};
 
 use super::config::{Class, Config, Method};
-use super::freshness::{Heuristic, Policy};
+use super::freshness::{Heuristic, Policy, Source};
 use super::key::{self, BypassRule, KeyRule};
 use super::warm;
-use crate::{BuildError, Remark};
+use crate::{BuildError, Exchange, Remark};
 
 /// How long it is remembered that a URL's responses cannot be stored.
 pub(super) const PASS_FOR: Duration = Duration::from_secs(10);
@@ -18,7 +18,11 @@ pub(super) const PASS_FOR: Duration = Duration::from_secs(10);
 pub(super) struct Rules {
     pub(super) key: Arc<KeyRule>,
     pub(super) bypass: BypassRule,
-    pub(super) policy: Policy,
+    policy: Policy,
+    /// The configuration says that responses are for all, rather than that being the default.
+    for_all: bool,
+    /// For requests that do not say who the caller is.
+    anonymous: Policy,
     pub(super) post: Option<usize>,
     pub(super) get: bool,
     pub(super) max_body: u64,
@@ -73,7 +77,13 @@ impl Rules {
         };
         let rules = Self {
             bypass: BypassRule::new(&config.bypass, &mut wrong),
+            anonymous: Policy {
+                shared: true,
+                identity: false,
+                ..policy.clone()
+            },
             policy,
+            for_all: config.shared == Some(true),
             post: config
                 .methods
                 .contains(&Method::Post)
@@ -98,10 +108,28 @@ impl Rules {
         }
     }
 
-    /// Whether responses to requests with these headers may be one caller's alone although nothing says so: a cookie may
-    /// say who asks.
-    pub(super) fn may_be_personal(&self, headers: &http::HeaderMap) -> bool {
-        self.policy.shared && !self.policy.identity && headers.contains_key(header::COOKIE)
+    /// What counts for an exchange. Callers that do not say who they are share a key, whoever they are.
+    pub(super) fn policy_of(&self, exchange: &Exchange) -> &Policy {
+        let headers = &exchange.request.headers;
+        // A key by tenant, say, does not tell the credentials within it apart, unless that is what `shared: false` says.
+        let other_credentials =
+            self.policy.shared && headers.contains_key(header::AUTHORIZATION) && !self.key.covers_authorization();
+        if self.key.identifies(headers) && !other_credentials {
+            &self.policy
+        } else {
+            &self.anonymous
+        }
+    }
+
+    /// Whether a response whose lifetime is of that source may be one caller's alone although nothing says so: a cookie may
+    /// say who asks. An app that says how long its response is fresh, or an operator that it is for all, knows better.
+    pub(super) fn may_be_personal(&self, exchange: &Exchange, source: Source) -> bool {
+        let policy = self.policy_of(exchange);
+        matches!(source, Source::Heuristic | Source::Configured | Source::Negative)
+            && exchange.request.headers.contains_key(header::COOKIE)
+            && policy.mixes_callers()
+            && !policy.override_response
+            && !self.for_all
     }
 }
 

@@ -15,13 +15,11 @@ use moka::Expiry;
 use moka::sync::Cache as Map;
 
 use super::counters::StoreMetrics;
-use super::entry::{Entry, OVERHEAD};
+use super::entry::{self, Entry};
 use super::fill::Fill;
 
 /// Locks of the fetches under way.
 const SHARDS: usize = 16;
-/// Bytes that a small bookkeeping entry takes.
-const SMALL: u64 = 64;
 /// How long the fields a URL varies by are known after the last response that said so.
 const VARIES_FOR: Duration = Duration::from_secs(24 * 3600);
 
@@ -53,6 +51,12 @@ impl Expiry<Key, Kept> for Lasts {
     }
 }
 
+/// Bytes that the names of fields take up; those of well-known ones are not in them.
+fn weight_of_names(names: &[HeaderName]) -> u64 {
+    let texts = names.iter().map(|name| entry::allocated(name.as_str().len()));
+    (entry::allocated(16 + size_of_val(names)) + texts.sum::<usize>()) as u64
+}
+
 pub(super) type Key = Box<[u8]>;
 type Fills = HashMap<Key, Arc<Fill>>;
 
@@ -76,7 +80,8 @@ impl Store {
             .weigher(|key: &Key, kept: &Kept| {
                 let weight = match &kept.slot {
                     Slot::Entry(entry) => entry.weight(key.len()),
-                    Slot::Varies(_) | Slot::Pass => key.len() as u64 + SMALL + OVERHEAD,
+                    Slot::Varies(names) => entry::weight_of_slot(key.len()) + weight_of_names(names),
+                    Slot::Pass => entry::weight_of_slot(key.len()),
                 };
                 u32::try_from(weight).unwrap_or(u32::MAX)
             })
@@ -183,6 +188,15 @@ impl Store {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             shard.clear();
         }
+    }
+
+    /// Whether no fetch is under way.
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
+        let fills = self.fills.iter();
+        fills.fold(self.filling.load(Ordering::Relaxed) == 0, |idle, shard| {
+            idle && shard.lock().is_ok_and(|shard| shard.is_empty())
+        })
     }
 
     /// Room for bytes that are being received; `None` when too many are.

@@ -150,6 +150,27 @@ fn callers_are_told_apart_by_who_they_are() {
 }
 
 #[test]
+fn who_does_not_say_who_he_is_gets_nothing_of_others() {
+    let routes = "routes:\n- match: { path: /private }\n  filters: { cache: { shared: false, key: { identity: [Authorization] } } }\n- \
+                  match: { path: /ttl }\n  filters: { cache: { ttl: 1m } }\n- match: { path: /for-all }\n  filters: { cache: { \
+                  ttl: 1m, shared: true } }\n- match: { path: /tenant }\n  filters: { cache: { key: { identity: [X-Tenant] } } }\n";
+    let scene = Scene::with("", routes);
+    let stored = |target: &str, lines: &str, head: &str| {
+        let (answer, _) = scene.miss(&format!("GET {target}"), lines, head, "x");
+        answer.field("cache-status").unwrap().to_owned()
+    };
+    let cookie = "Cookie: s=ada\r\n";
+    assert!(stored("/private", cookie, "Cache-Control: private, max-age=60").contains("detail=private"));
+    assert!(stored("/ttl", cookie, "").contains("detail=cookie"));
+    assert!(stored("/ttl", "", "").contains("stored"));
+    assert!(stored("/for-all", cookie, "").contains("stored"));
+    // A tenant has many who may not see each other's.
+    let lines = "X-Tenant: t\r\nAuthorization: Bearer ada\r\n";
+    assert!(stored("/tenant", lines, "Cache-Control: max-age=60").contains("detail=authorization"));
+    assert!(stored("/tenant", "X-Tenant: t\r\n", "Cache-Control: max-age=60").contains("stored"));
+}
+
+#[test]
 fn a_search_is_known_by_its_body() {
     let routes = "routes:\n- match: { path: /search }\n  filters: { cache: { methods: [POST], max_request_body: 100B, ttl: 1m } }\n";
     let scene = Scene::with("", routes);
