@@ -15,12 +15,12 @@
 //! The filter stands before those whose work is to be done once for all who ask, such as compression, and after those that
 //! see every request, such as metrics.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use pingora_http::ResponseHeader;
 
-use crate::{BuildError, Context, Dispatcher, Exchange, Failure, Filter, Phases, Plugin, Step, Turn};
+use crate::{BuildError, Context, Dispatcher, Exchange, Failure, Filter, Link, Phases, Plugin, Recoder, Step, Turn};
 
 mod answer;
 #[cfg(test)]
@@ -40,6 +40,7 @@ mod personal;
 #[cfg(test)]
 mod properties;
 mod range;
+mod recoding;
 mod reuse;
 mod rules;
 mod shared;
@@ -90,6 +91,7 @@ impl Plugin for CachePlugin {
             rules,
             filter: Arc::from(context.filter),
             background: context.background.clone(),
+            recoder: OnceLock::new(),
         }))))
     }
 }
@@ -102,6 +104,8 @@ struct Inner {
     rules: Rules,
     filter: Arc<str>,
     background: Arc<dyn Dispatcher>,
+    /// What a filter after this one makes of stored bodies.
+    recoder: OnceLock<Arc<dyn Recoder>>,
 }
 
 /// What the way in leaves for the way out.
@@ -121,6 +125,13 @@ struct CacheFilter(Arc<Inner>);
 impl Filter for CacheFilter {
     fn phases(&self) -> Phases {
         Phases::REQUEST | Phases::RESPONSE | Phases::RESPONSE_BODY
+    }
+
+    fn linked(&self, after: &[Link]) {
+        if let Some(recoder) = after.iter().find_map(|link| link.filter.recoder()) {
+            // A chain is compiled once.
+            let _ = self.0.recoder.set(recoder);
+        }
     }
 
     fn request(&self, exchange: &mut Exchange) -> Step {

@@ -154,6 +154,22 @@ impl Entry {
         Self { body, ..self }
     }
 
+    /// The same in another coding.
+    pub(super) fn recoded(&self, headers: &HeaderMap, body: Bytes) -> Self {
+        Self::new(Parts {
+            status: self.status,
+            headers,
+            body,
+            reuse: self.reuse,
+            age: self.age,
+            then: self.then,
+            born: self.born,
+            tags: self.tags.to_vec(),
+            cost: self.cost,
+            chosen_by: self.chosen_by.clone(),
+        })
+    }
+
     /// Its age at that moment (RFC 9111, section 4.2.3), by a clock that never jumps.
     pub(super) fn age(&self, now: Instant) -> Duration {
         self.age.saturating_add(now.saturating_duration_since(self.then))

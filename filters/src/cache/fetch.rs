@@ -24,7 +24,7 @@ use super::storable::{self, Asked};
 use super::store::{Key, Lead, Reserved, Slot};
 use super::tags::Tag;
 use super::update;
-use super::vary::{Vary, write_secondary};
+use super::vary::Vary;
 use super::warm::Fields;
 use super::{Inner, NAME, url_of};
 use crate::{Exchange, Turn, via};
@@ -459,7 +459,7 @@ impl Inner {
             self.store.put_varies(primary.into(), varies);
             let mut asked = exchange.request.headers.clone();
             asked.extend(fetch.client.clone());
-            write_secondary(&names, &asked, &mut key);
+            self.write_secondary(&names, &asked, None, &mut key);
             fetch.move_to(key.into());
         }
         self.rules.key.chosen_by(&names, &exchange.request.headers)
@@ -501,7 +501,7 @@ impl Inner {
     }
 
     /// How long an entry is of use: fresh, or stale and standing in, or worth asking about.
-    fn lasts(&self, entry: &Entry) -> Duration {
+    pub(super) fn lasts(&self, entry: &Entry) -> Duration {
         let validator = entry.has_validator();
         let stale = [
             entry.reuse.stale_while_revalidate,

@@ -19,12 +19,11 @@ use super::key;
 use super::reuse::{self, Verdict};
 use super::status::{self, Forward};
 use super::store::{Key, Slot};
-use super::vary::write_secondary;
 use super::{Inner, NAME, State, url_of};
 use crate::{Background, Body, Exchange, Refusal, Response, Resume, Step};
 
 /// The longest wait for a lead to say what its response is worth, over and over.
-const MOST_TRIES: u32 = 3;
+pub(super) const MOST_TRIES: u32 = 3;
 
 const ONLY_IF_CACHED: Refusal = Refusal::denied(
     StatusCode::GATEWAY_TIMEOUT,
@@ -46,9 +45,9 @@ pub(super) struct Written<'a> {
 
 /// How often, and how long, a request has waited for another's fetch.
 #[derive(Clone, Copy, Default)]
-struct Waits {
-    tries: u32,
-    took: Duration,
+pub(super) struct Waits {
+    pub(super) tries: u32,
+    pub(super) took: Duration,
 }
 
 /// A refresh, as the exchange that makes it finds it.
@@ -128,7 +127,7 @@ impl Inner {
         )
     }
 
-    fn decide(self: &Arc<Self>, exchange: &mut Exchange, body: Option<&Bytes>, waits: Waits) -> Step {
+    pub(super) fn decide(self: &Arc<Self>, exchange: &mut Exchange, body: Option<&Bytes>, waits: Waits) -> Step {
         SCRATCH.with_borrow_mut(|key| {
             self.rules.key.write(exchange, body.map(|body| &body[..]), key);
             if key.len() > key::LONGEST {
@@ -141,26 +140,36 @@ impl Inner {
     fn look(self: &Arc<Self>, exchange: &mut Exchange, key: &mut Vec<u8>, body: Option<&Bytes>, waits: Waits) -> Step {
         let primary = key.len();
         let mut slot = self.store.get(key);
-        let mut varies = false;
-        if let Some(Slot::Varies(names)) = &slot {
-            varies = true;
-            write_secondary(names, &exchange.request.headers, key);
+        let mut varies = None;
+        if let Some(Slot::Varies(names)) = slot {
+            self.write_secondary(&names, &exchange.request.headers, None, key);
             slot = self.store.get(key);
+            varies = Some(names);
         }
         let written = Written { key, primary };
         let now = exchange.timing.started + waits.took;
         let (entry, passes) = match slot {
-            Some(Slot::Entry(entry)) if entry.is_current(&self.cache.tags, url_of(written.key)) => (Some(entry), false),
+            Some(Slot::Entry(entry))
+                if entry.is_current(&self.cache.tags, url_of(written.key))
+                    && self.can_read(&entry, &exchange.request.headers) =>
+            {
+                (Some(entry), false)
+            }
             Some(Slot::Pass) => (None, true),
             _ => (None, false),
         };
         let asked = self.asked(&exchange.request.headers);
-        let mut forward = if varies { Forward::VaryMiss } else { Forward::UriMiss };
+        let mut forward = if varies.is_some() {
+            Forward::VaryMiss
+        } else {
+            Forward::UriMiss
+        };
         let mut detail = None;
         if let Some(entry) = &entry {
             match reuse::judge(&entry.reuse, entry.age(now), &asked, true) {
                 Verdict::Fresh => {
                     self.refresh_ahead(exchange, entry, written);
+                    self.improve(entry, written.key);
                     return self.serve(exchange, entry, now, Served::Hit, None);
                 }
                 Verdict::StaleWhileRevalidate => {
@@ -176,6 +185,12 @@ impl Inner {
                     };
                 }
             }
+        }
+        if let Some(names) =
+            varies.filter(|_| entry.is_none() && body.is_none() && !passes && waits.tries <= MOST_TRIES)
+            && let Some(step) = self.recode(exchange, written, &names, &asked, waits)
+        {
+            return step;
         }
         if asked.only_if_cached {
             exchange.ledger.enter(NAME, "miss");
@@ -203,7 +218,7 @@ impl Inner {
     }
 
     /// Answers with a stored response.
-    fn serve(
+    pub(super) fn serve(
         &self,
         exchange: &mut Exchange,
         entry: &Arc<Entry>,
@@ -240,7 +255,9 @@ impl Inner {
                 let verdict = reuse::judge(&head.reuse, age, asked, true);
                 // What may not be served once it is stored may not be served on its way there either.
                 let is_current = head.is_current(&self.cache.tags, url_of(written.key));
-                let may = is_current && !matches!(verdict, Verdict::Revalidate(_));
+                let may = is_current
+                    && !matches!(verdict, Verdict::Revalidate(_))
+                    && self.can_read(&head, &exchange.request.headers);
                 may.then(|| self.stream(exchange, &head, age, follower))
             }
             Progress::Waiting => {

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING};
@@ -13,7 +14,7 @@ use http::{HeaderMap, HeaderName};
 use super::control::RequestControl;
 use super::counters::Served;
 use super::entry::Entry;
-use super::lookup::{MOST_TRIES, Written};
+use super::lookup::{MOST_TRIES, Waits, Written};
 use super::reuse::{self, Verdict};
 use super::store::Slot;
 use super::vary;
@@ -72,15 +73,17 @@ impl Inner {
         written: Written<'_>,
         names: &[HeaderName],
         asked: &RequestControl,
+        waits: Waits,
     ) -> Option<Step> {
         let recoder = self.recoder()?.clone();
         let coding = recoder.choose(&exchange.request.headers);
-        let source = self.in_another_coding(exchange, written, names, asked, &*recoder, coding)?;
+        let now = exchange.timing.started + waits.took;
+        let source = self.in_another_coding(exchange, written, names, asked, &*recoder, now)?;
         let key: Vec<u8> = written.key.to_vec();
         if source.body.len() <= AT_ONCE {
             let (headers, body) = recoder.recode(source.status, &source.headers(), &source.body, coding)?;
             let entry = self.keep_recoded(&key, &source, &headers, body);
-            return Some(self.serve(exchange, &entry, Served::Hit, Some("recoded")));
+            return Some(self.serve(exchange, &entry, now, Served::Hit, Some("recoded")));
         }
         let inner = self.clone();
         Some(Step::Wait(Box::pin(async move {
@@ -90,9 +93,16 @@ impl Inner {
             let resume: Resume = Box::new(move |exchange| match recoded {
                 Some((headers, body)) => {
                     let entry = inner.keep_recoded(&key, &source, &headers, body);
-                    inner.serve(exchange, &entry, Served::Hit, Some("recoded"))
+                    inner.serve(exchange, &entry, now, Served::Hit, Some("recoded"))
                 }
-                None => inner.decide(exchange, None, MOST_TRIES + 1),
+                None => inner.decide(
+                    exchange,
+                    None,
+                    Waits {
+                        tries: MOST_TRIES + 1,
+                        ..waits
+                    },
+                ),
             });
             resume
         })))
@@ -105,10 +115,10 @@ impl Inner {
         names: &[HeaderName],
         asked: &RequestControl,
         recoder: &dyn Recoder,
-        coding: &str,
+        now: Instant,
     ) -> Option<Arc<Entry>> {
         let headers = &exchange.request.headers;
-        let now = exchange.timing.started;
+        let coding = recoder.choose(headers);
         let others = recoder.names().iter().filter(|name| **name != coding);
         others
             .filter_map(|other| {
@@ -128,7 +138,8 @@ impl Inner {
     fn keep_recoded(&self, key: &[u8], source: &Entry, headers: &HeaderMap, body: Bytes) -> Arc<Entry> {
         let entry = Arc::new(source.recoded(headers, body));
         if entry.is_current(&self.cache.tags, url_of(key)) {
-            self.store.put(key.into(), Slot::Entry(entry.clone()), self.lasts(&entry));
+            self.store
+                .put(key.into(), Slot::Entry(entry.clone()), self.lasts(&entry));
         }
         entry
     }

@@ -321,3 +321,104 @@ fn the_apps_own_calls_are_cached_too() {
     assert_eq!(told["caches"][1]["direction"], "outbound");
     assert_eq!(told["caches"][1]["entries"], 1);
 }
+
+fn html(times: usize) -> String {
+    "<p>hello</p>".repeat(times)
+}
+
+#[test]
+fn a_body_is_fetched_once_for_all_codings() {
+    for times in [500, 10_000] {
+        let scene = Scene::with("", "");
+        let body = html(times);
+        let head = "Cache-Control: max-age=600\r\nContent-Type: text/html\r\nETag: \"a\"";
+        let (answer, _) = scene.miss("GET /", "Accept-Encoding: gzip, deflate, br\r\n", head, &body);
+        assert_eq!(answer.field("content-encoding"), Some("br"));
+        // However they say it, whoever gets the same shares it, and others get theirs made of it.
+        for (accepted, coding) in [
+            ("br;q=1.0, gzip;q=0.8", "br"),
+            ("gzip", "gzip"),
+            ("gzip;q=0.5, *;q=0", "gzip"),
+            ("gzip, br, zstd", "zstd"),
+            ("identity", "identity"),
+            ("", "identity"),
+        ] {
+            let lines = match accepted {
+                "" => String::new(),
+                accepted => format!("Accept-Encoding: {accepted}\r\n"),
+            };
+            let answer = scene.hit("GET /", &lines);
+            assert_eq!(
+                answer.field("content-encoding").unwrap_or("identity"),
+                coding,
+                "{accepted}"
+            );
+            assert_eq!(answer.field("etag"), Some("W/\"a\""));
+            let plain = match coding {
+                "identity" => answer.body,
+                coding => pillion_filters::compression::decode(coding, &answer.body).unwrap(),
+            };
+            assert_eq!(plain, body.as_bytes(), "{accepted}");
+        }
+        let told = scene.admin("GET /cache", "").json();
+        // One per coding, and the note of what they vary by.
+        assert_eq!(told["caches"][0]["entries"], 5);
+    }
+}
+
+#[test]
+fn a_client_that_cannot_read_what_the_app_made_gets_it_otherwise() {
+    let scene = Scene::with(
+        "",
+        "routes: [{ match: { path: '/*' }, filters: { compression: { codings: [br] } } }]",
+    );
+    let mut coded = Vec::new();
+    let body = html(500);
+    std::io::Read::read_to_end(
+        &mut flate2::read::GzEncoder::new(body.as_bytes(), flate2::Compression::new(6)),
+        &mut coded,
+    )
+    .unwrap();
+    let mut client = scene.ask("GET /", "Accept-Encoding: br, gzip\r\n");
+    let mut app = scene.app.accept();
+    app.read_head();
+    app.send(format!(
+        "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\nCache-Control: max-age=600\r\nContent-Type: text/html\r\n\
+         Content-Encoding: gzip\r\n\r\n",
+        coded.len()
+    ));
+    app.send(&coded);
+    assert_eq!(client.read_answer().field("content-encoding"), Some("gzip"));
+    assert_eq!(scene.hit("GET /", "Accept-Encoding: br, gzip\r\n").body, coded);
+    // This one gets the same, were it not for the app's choice.
+    let (answer, _) = scene.miss(
+        "GET /",
+        "Accept-Encoding: br\r\n",
+        "Cache-Control: max-age=600\r\nContent-Type: text/html",
+        &body,
+    );
+    assert_eq!(answer.field("content-encoding"), Some("br"));
+}
+
+#[test]
+fn what_is_asked_for_again_is_made_smaller_behind_the_answer() {
+    let scene = Scene::with("", "");
+    let items: Vec<String> = (0..3000)
+        .map(|number| format!("<li id={}>{}</li>", number * 7, number % 13))
+        .collect();
+    let br = "Accept-Encoding: br\r\n";
+    let head = "Cache-Control: max-age=600\r\nContent-Type: text/html";
+    let (first, _) = scene.miss("GET /", br, head, &items.concat());
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let answer = scene.hit("GET /", br);
+        assert_eq!(
+            pillion_filters::compression::decode("br", &answer.body).unwrap(),
+            items.concat().as_bytes()
+        );
+        if answer.body.len() < first.body.len() {
+            break;
+        }
+        assert!(Instant::now() < deadline, "it stays as large as it was");
+    }
+}
