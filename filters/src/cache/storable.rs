@@ -31,7 +31,6 @@ use super::vary::Vary;
 
 mod fields;
 pub(super) use fields::fields_to_drop;
-use fields::sets_cookie;
 
 /// What matters of the request.
 pub(super) struct Asked<'a> {
@@ -71,7 +70,7 @@ pub(super) fn may_store(
         ),
         (
             "set_cookie",
-            policy.mixes_callers() && headers.keys().any(sets_cookie) && !settles_cookies(control),
+            policy.mixes_callers() && headers.contains_key(header::SET_COOKIE) && !settles_cookies(control),
         ),
         ("vary_any", matches!(Vary::of(headers), Vary::Any)),
     ];

@@ -35,14 +35,9 @@ pub(in crate::cache) fn fields_to_drop(
                 .iter()
                 .any(|option| option.eq_ignore_ascii_case(field.as_str().as_bytes()))
             || control.no_cache.name(field)
-            || (policy.mixes_callers() && (control.private.name(field) || sets_cookie(field)))
+            || (policy.mixes_callers() && (control.private.name(field) || *field == header::SET_COOKIE))
     };
     headers.keys().filter(|field| dropped(field)).cloned().collect()
-}
-
-/// `Set-Cookie`, and what it once was to become (RFC 2965).
-pub(super) fn sets_cookie(field: &HeaderName) -> bool {
-    *field == header::SET_COOKIE || field.as_str() == "set-cookie2"
 }
 
 #[cfg(test)]
