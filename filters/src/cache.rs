@@ -179,3 +179,76 @@ fn url_of(key: &[u8]) -> &[u8] {
     let end = key.iter().position(|&byte| byte == 0).unwrap_or(key.len());
     &key[..end]
 }
+
+/// For `fuzz/`.
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing {
+    use std::time::{Duration, SystemTime};
+
+    use http::{HeaderMap, HeaderName, Method, StatusCode};
+
+    use super::control::{RequestControl, ResponseControl};
+    use super::freshness::{self, Heuristic, Policy};
+    use super::reuse::{self, Stored};
+    use super::storable::{self, Asked};
+    use super::vary::{self, Vary};
+    use super::{conditional, range};
+
+    /// Takes all the cache's decisions on a request and a response.
+    ///
+    /// # Panics
+    /// When one contradicts another.
+    pub fn judge(request: &HeaderMap, response: &HeaderMap, status: u16, seconds: u32) {
+        let Ok(status) = StatusCode::from_u16(status) else {
+            return;
+        };
+        let policy = Policy {
+            shared: true,
+            heuristic: Some(Heuristic {
+                fraction: 0.1,
+                max: Duration::from_secs(86_400),
+            }),
+            ..Policy::default()
+        };
+        let targeted = [HeaderName::from_static("cdn-cache-control")];
+        let control = ResponseControl::of(response, &targeted);
+        let asked = RequestControl::of(request);
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::from(seconds));
+        let lifetime = freshness::lifetime(status, response, &control, &policy, now);
+        let age = freshness::initial_age(response, now, now + Duration::from_secs(1));
+        let about = Asked {
+            method: &Method::GET,
+            authorization: request.contains_key("authorization"),
+            no_store: asked.no_store,
+        };
+        let may = storable::may_store(&about, status, response, &control, lifetime, &policy);
+        if may.is_ok() {
+            assert!(
+                !control.no_store || control.must_understand,
+                "stored in spite of no-store"
+            );
+            assert!(!asked.no_store, "stored in spite of the request");
+            assert!(Vary::of(response) != Vary::Any, "stored in spite of Vary: *");
+        }
+        let stored = Stored::of(&control, lifetime, &policy);
+        let verdict = reuse::judge(&stored, age, &asked, true);
+        if asked.no_cache || stored.no_cache {
+            assert!(matches!(verdict, reuse::Verdict::Revalidate(_)), "{verdict:?}");
+        }
+        let _ = reuse::usable_on_error(&stored, age, &asked);
+        let _ = storable::fields_to_drop(&control, &policy, response);
+        if let Vary::Names(names) = Vary::of(response) {
+            let (mut once, mut twice) = (Vec::new(), Vec::new());
+            vary::write_secondary(&names, request, &mut once);
+            vary::write_secondary(&names, request, &mut twice);
+            assert_eq!(once, twice);
+        }
+        let etag = response.get("etag").map(|tag| tag.as_bytes());
+        let modified = response.get("last-modified").map(|date| date.as_bytes());
+        let _ = conditional::evaluate(request, &Method::GET, etag, modified, Some(now));
+        let length = u64::from(seconds);
+        if let range::Ranged::Part { first, last } = range::evaluate(request, &Method::GET, length, etag, modified) {
+            assert!(first <= last && last < length, "{first}-{last} of {length}");
+        }
+    }
+}

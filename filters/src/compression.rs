@@ -365,3 +365,55 @@ fn vary(head: &mut ResponseHeader) {
         let _ = head.append_header(VARY, HeaderValue::from_static("Accept-Encoding"));
     }
 }
+
+/// For `fuzz/`.
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing {
+    use http::HeaderMap;
+
+    use super::accept::{Accepted, Choice};
+    use super::coding::{Coding, Decoder, Encoder};
+
+    /// What a client is given, it accepts.
+    ///
+    /// # Panics
+    /// When it is given what it does not accept.
+    pub fn negotiate(request: &HeaderMap) {
+        let Some(accepted) = Accepted::of(request) else { return };
+        match accepted.choose(&Coding::ALL) {
+            Choice::Coded(coding) => assert!(accepted.accepts(coding.as_str().as_bytes())),
+            Choice::Identity => assert!(accepted.accepts(b"identity")),
+            Choice::Nothing => assert!(!accepted.accepts(b"identity")),
+        }
+    }
+
+    /// Bytes of strangers come to a bounded number of bytes or to an error; what was coded comes back.
+    ///
+    /// # Panics
+    /// When they do not.
+    pub fn decode(which: u8, body: &[u8]) {
+        const MOST: usize = 1 << 20;
+        let coding = Coding::ALL[usize::from(which) % Coding::ALL.len()];
+        for mut decoder in [Decoder::new(coding, MOST).ok(), Some(Decoder::deflate(MOST))]
+            .into_iter()
+            .flatten()
+        {
+            for piece in body.chunks(97) {
+                match decoder.push(piece) {
+                    Ok(plain) => assert!(plain.len() <= MOST),
+                    Err(_) => break,
+                }
+            }
+        }
+        let Ok(mut encoder) = Encoder::new(coding, 2, None) else {
+            return;
+        };
+        let Ok(mut coded) = encoder.push(body, true) else {
+            return;
+        };
+        let Ok(rest) = encoder.finish() else { return };
+        coded.extend(rest);
+        let plain = super::decode(coding.as_str(), &coded);
+        assert!(plain.is_ok_and(|plain| plain == body), "{coding:?}");
+    }
+}

@@ -22,6 +22,8 @@ mod context;
 mod exchange;
 mod failure;
 mod filter;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod headers;
 mod ledger;
 pub mod limits;
