@@ -12,7 +12,7 @@ use pillion_filters::units::HumanDuration;
 use pillion_filters::{Direction, Registry};
 use serde_json::Value;
 
-const KNOWN: [&str; 7] = [
+const KNOWN: [&str; 8] = [
     "request_id",
     "access_log",
     "tracing",
@@ -20,6 +20,7 @@ const KNOWN: [&str; 7] = [
     "limits",
     "headers",
     "cache",
+    "compression",
 ];
 const MINIMAL: &str = "service: api\ninbound: { listen: \"0.0.0.0:8000\", app: \"http://127.0.0.1:8080\" }\n";
 
@@ -72,7 +73,15 @@ fn two_lines_are_a_configuration() {
     };
     assert_eq!(inbound.app, app);
     assert_eq!(inbound.connections.max_connections.get(), 10_000);
-    let chain = ["request_id", "access_log", "tracing", "metrics", "limits", "headers"];
+    let chain = [
+        "request_id",
+        "access_log",
+        "tracing",
+        "metrics",
+        "limits",
+        "headers",
+        "compression",
+    ];
     assert_eq!(names(&loaded, Direction::Inbound, None), chain);
 }
 
@@ -226,7 +235,8 @@ fn a_route_changes_only_the_timeouts_it_names() {
 #[test]
 fn every_default_is_where_it_says() {
     let told = explain(&text(MINIMAL));
-    let chain = format!("chain: [request_id, access_log, tracing, metrics, limits, headers, cache] # {BUILT_IN}:");
+    let plugins = KNOWN.join(", ");
+    let chain = format!("chain: [{plugins}] # {BUILT_IN}:");
     assert!(told.contains(&chain), "{told}");
     assert!(told.contains("  first_byte: 1m # default\n"), "{told}");
 }
