@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use pillion::config::{
     AppAddress, BUILT_IN, ConfigErrors, Environment, Loaded, Loader, deserialize, explain, load_str, schema,
 };
-use pillion_filters::units::HumanDuration;
+use pillion_filters::units::{HumanDuration, OrNone};
 use pillion_filters::{Direction, Registry};
 use serde_json::Value;
 
@@ -224,10 +224,11 @@ fn a_route_changes_only_the_timeouts_it_names() {
     let loaded = service();
     let timeouts = loaded.config.timeouts.overlaid(&loaded.config.routes[1].timeouts);
     assert_eq!(timeouts.first_byte, HumanDuration::from_secs(300));
-    assert_eq!(timeouts.exchange, Some(HumanDuration::from_secs(600)));
+    assert_eq!(timeouts.exchange, HumanDuration::from_secs(600).into());
     assert_eq!(timeouts.connect, loaded.config.timeouts.connect);
     assert_eq!(
-        loaded.config.timeouts.exchange, None,
+        loaded.config.timeouts.exchange,
+        OrNone(None),
         "`none` lies over the platform's limit"
     );
 }

@@ -116,8 +116,8 @@ impl Builder<'_> {
             pool: PoolLimits {
                 max_idle: config.pool.max_idle,
                 idle_timeout: config.pool.idle_timeout.0,
-                max_lifetime: config.pool.max_lifetime.map(|limit| limit.0),
-                max_requests: config.pool.max_requests.map(NonZeroU32::get),
+                max_lifetime: config.pool.max_lifetime.0.map(|limit| limit.0),
+                max_requests: config.pool.max_requests.0.map(NonZeroU32::get),
             },
             forwarding: Forwarding {
                 style: match config.forwarded.style {
@@ -155,7 +155,7 @@ impl Builder<'_> {
                     first_byte: Some(timeouts.first_byte.0),
                     idle: Some(timeouts.idle.0),
                     tunnel: Some(timeouts.tunnel.0),
-                    exchange: timeouts.exchange.map(|limit| limit.0),
+                    exchange: timeouts.exchange.0.map(|limit| limit.0),
                 },
                 ..Plan::default()
             },
