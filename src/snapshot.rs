@@ -92,7 +92,7 @@ impl From<&ConfiguredLimits> for ConnectionLimits {
     fn from(limits: &ConfiguredLimits) -> Self {
         Self {
             max_connections: limits.max_connections.get(),
-            max_connections_per_client: limits.max_connections_per_client.map(NonZeroUsize::get),
+            max_connections_per_client: limits.max_connections_per_client.0.map(NonZeroUsize::get),
             header_timeout: limits.header_timeout.0,
             idle_timeout: limits.idle_timeout.0,
             max_streams: limits.max_streams.get(),

@@ -169,6 +169,7 @@ filters, in the order requests meet them:
   access_log
   tracing
   metrics
+  compression
 timeouts:
   connect     1s
   first_byte  2m
@@ -182,12 +183,17 @@ timeouts:
 fn explain_finds_the_route_by_all_its_conditions() {
     let file = File::new("routes", CONFIG);
     for (method, url, route, filters) in [
-        ("POST", "/api/users/7", "unmatched", "metrics\n  limits\ntimeouts"),
+        (
+            "POST",
+            "/api/users/7",
+            "unmatched",
+            "metrics\n  limits\n  compression\ntimeouts",
+        ),
         (
             "get",
             "http://example.com/orders?x=1",
             "orders",
-            "limits\n  headers\ntimeouts",
+            "limits\n  headers\n  compression\ntimeouts",
         ),
     ] {
         let done = pillion(&["explain", file.name(), method, url]);

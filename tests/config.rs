@@ -8,11 +8,11 @@ use std::path::PathBuf;
 use pillion::config::{
     AppAddress, BUILT_IN, ConfigErrors, Environment, Loaded, Loader, deserialize, explain, load_str, schema,
 };
-use pillion_filters::units::HumanDuration;
+use pillion_filters::units::{HumanDuration, OrNone};
 use pillion_filters::{Direction, Registry};
 use serde_json::Value;
 
-const KNOWN: [&str; 7] = [
+const KNOWN: [&str; 8] = [
     "request_id",
     "access_log",
     "tracing",
@@ -20,6 +20,7 @@ const KNOWN: [&str; 7] = [
     "limits",
     "headers",
     "cache",
+    "compression",
 ];
 const MINIMAL: &str = "service: api\ninbound: { listen: \"0.0.0.0:8000\", app: \"http://127.0.0.1:8080\" }\n";
 
@@ -72,7 +73,15 @@ fn two_lines_are_a_configuration() {
     };
     assert_eq!(inbound.app, app);
     assert_eq!(inbound.connections.max_connections.get(), 10_000);
-    let chain = ["request_id", "access_log", "tracing", "metrics", "limits", "headers"];
+    let chain = [
+        "request_id",
+        "access_log",
+        "tracing",
+        "metrics",
+        "limits",
+        "headers",
+        "compression",
+    ];
     assert_eq!(names(&loaded, Direction::Inbound, None), chain);
 }
 
@@ -215,10 +224,11 @@ fn a_route_changes_only_the_timeouts_it_names() {
     let loaded = service();
     let timeouts = loaded.config.timeouts.overlaid(&loaded.config.routes[1].timeouts);
     assert_eq!(timeouts.first_byte, HumanDuration::from_secs(300));
-    assert_eq!(timeouts.exchange, Some(HumanDuration::from_secs(600)));
+    assert_eq!(timeouts.exchange, HumanDuration::from_secs(600).into());
     assert_eq!(timeouts.connect, loaded.config.timeouts.connect);
     assert_eq!(
-        loaded.config.timeouts.exchange, None,
+        loaded.config.timeouts.exchange,
+        OrNone(None),
         "`none` lies over the platform's limit"
     );
 }
@@ -226,7 +236,8 @@ fn a_route_changes_only_the_timeouts_it_names() {
 #[test]
 fn every_default_is_where_it_says() {
     let told = explain(&text(MINIMAL));
-    let chain = format!("chain: [request_id, access_log, tracing, metrics, limits, headers, cache] # {BUILT_IN}:");
+    let plugins = KNOWN.join(", ");
+    let chain = format!("chain: [{plugins}] # {BUILT_IN}:");
     assert!(told.contains(&chain), "{told}");
     assert!(told.contains("  first_byte: 1m # default\n"), "{told}");
 }

@@ -18,7 +18,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, ETAG, IF_NONE_MATCH, VARY};
 use http::{HeaderValue, Method, StatusCode, header};
 use pingora_http::ResponseHeader;
 
-use crate::{BuildError, Context, Exchange, Failure, Filter, Phases, Plugin, Recoder, Refusal, Step, Turn};
+use crate::{BuildError, Context, Exchange, Failure, Filter, Phases, Plugin, Recoder, Refusal, Remark, Step, Turn};
 
 mod accept;
 mod coding;
@@ -78,27 +78,9 @@ impl Plugin for Compression {
     type Config = Config;
 
     fn build(config: Config, context: &Context<'_>) -> Result<Arc<dyn Filter>, BuildError> {
-        let mut wrong = Vec::new();
-        for coding in Coding::ALL {
-            let (lowest, highest) = coding.levels();
-            if !(lowest..=highest).contains(&config.levels.of(coding)) {
-                let name = coding.as_str();
-                wrong.push(format!("`levels.{name}` is from {lowest} to {highest}"));
-            }
-        }
-        if !(0.05..=1.0).contains(&config.cpu_limit) {
-            wrong.push("`cpu_limit` is a share, from 0.05 to 1".to_owned());
-        }
-        if config.etag == EtagMode::Suffix && config.cpu_limit < 1.0 {
-            let why = "`etag: suffix` names bodies byte for byte, which change with the level: it needs `cpu_limit: 1`";
-            wrong.push(why.to_owned());
-        }
-        if config.improved_level > 11 {
-            wrong.push("`improved_level` is from 0 to 11".to_owned());
-        }
-        let types = Types::new(&config.types).map_err(|why| wrong.push(why));
-        let (Ok(types), true) = (types, wrong.is_empty()) else {
-            return Err(BuildError::Meaning(wrong.join("; ")));
+        let wrong = mistakes(&config);
+        let (Ok(types), true) = (Types::new(&config.types), wrong.is_empty()) else {
+            return Err(BuildError::Mistakes(wrong));
         };
         let gauge = counters::step(context)?;
         Ok(Arc::new(Compressor {
@@ -120,6 +102,43 @@ impl Plugin for Compression {
             counters: Counters::of(context)?,
         }))
     }
+}
+
+/// What is wrong with single settings, as far as their types do not tell.
+fn mistakes(config: &Config) -> Vec<Remark> {
+    let types = config.types.iter().map(std::slice::from_ref).enumerate();
+    let mut wrong: Vec<Remark> = types
+        .filter_map(|(index, kind)| Some((index, Types::new(kind).err()?)))
+        .map(|(index, why)| Remark::new("types", why).of_element(index))
+        .collect();
+    for (key, coding) in [
+        ("levels.zstd", Coding::Zstd),
+        ("levels.br", Coding::Br),
+        ("levels.gzip", Coding::Gzip),
+    ] {
+        let (lowest, highest) = coding.levels();
+        if !(lowest..=highest).contains(&config.levels.of(coding)) {
+            wrong.push(Remark::new(key, format!("expected a level from {lowest} to {highest}")));
+        }
+    }
+    let (_, highest) = Coding::Br.levels();
+    if config.improved_level > highest {
+        let message = format!("expected a brotli level from 1 to {highest}, or 0 to leave what is stored as it is");
+        wrong.push(Remark::new("improved_level", message));
+    }
+    if !(0.05..=1.0).contains(&config.cpu_limit) {
+        let help = "`1` never lowers the levels";
+        wrong.push(Remark::new("cpu_limit", "expected a share, from 0.05 to 1").with_help(help));
+    } else if config.etag == EtagMode::Suffix && config.cpu_limit < 1.0 {
+        // What is compressed at another level is another body, and a strong tag names one body.
+        let help = "levels that change would give different bodies one tag; `cpu_limit` is 0.8 unless it is set";
+        wrong.push(
+            Remark::new("etag", "`suffix` needs `cpu_limit: 1`")
+                .with_help(help)
+                .of_missing(),
+        );
+    }
+    wrong
 }
 
 struct Compressor {

@@ -26,38 +26,38 @@ use pingora_http::RequestHeader;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::units::ByteSize;
-use crate::{BuildError, Context, Exchange, Filter, Outcome, Phases, Plugin, Refusal, Step};
+use crate::units::{ByteSize, OrNone};
+use crate::{BuildError, Context, Exchange, Filter, Outcome, Phases, Plugin, Refusal, Remark, Step};
 
 mod in_flight;
 mod limit;
 use in_flight::{InFlight, Place};
 use limit::{BODY_TOO_LARGE, HEADERS_TOO_LARGE, Limit, TOO_MANY_HEADERS, TOO_MANY_IN_FLIGHT, URI_TOO_LONG};
 
-/// Refuses requests that are too large, and more of them at once than the service can bear. `null` lifts a limit.
+/// Refuses requests that are too large, and more of them at once than the service can bear. `none` lifts a limit.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// The longest request target, query included. Longer: 414.
-    pub uri_length: Option<ByteSize>,
+    pub uri_length: OrNone<ByteSize>,
     /// The most header fields. More: 431.
-    pub header_count: Option<u32>,
+    pub header_count: OrNone<u32>,
     /// The most bytes of header fields: names, values and 4 for each field's punctuation. More: 431.
-    pub header_bytes: Option<ByteSize>,
+    pub header_bytes: OrNone<ByteSize>,
     /// The largest request body. Larger: 413.
-    pub body: Option<ByteSize>,
+    pub body: OrNone<ByteSize>,
     /// The most exchanges at once, all routes of this filter together. More: 503 with `Retry-After: 1`.
-    pub in_flight: Option<u32>,
+    pub in_flight: OrNone<u32>,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
-            uri_length: Some(ByteSize(8 * 1024)),
-            header_count: Some(128),
-            header_bytes: Some(ByteSize(64 * 1024)),
-            body: None,
-            in_flight: None,
+            uri_length: ByteSize(8 * 1024).into(),
+            header_count: 128.into(),
+            header_bytes: ByteSize(64 * 1024).into(),
+            body: OrNone(None),
+            in_flight: OrNone(None),
         }
     }
 }
@@ -70,24 +70,21 @@ impl Plugin for Limits {
     type Config = Config;
 
     fn build(config: Config, context: &Context<'_>) -> Result<Arc<dyn Filter>, BuildError> {
+        let bytes = |limit: OrNone<ByteSize>| limit.0.map(|size| size.0);
         let limits = [
-            ("uri_length", config.uri_length.map(|size| size.0), URI_TOO_LONG),
-            ("header_count", config.header_count.map(u64::from), TOO_MANY_HEADERS),
-            (
-                "header_bytes",
-                config.header_bytes.map(|size| size.0),
-                HEADERS_TOO_LARGE,
-            ),
-            ("body", config.body.map(|size| size.0), BODY_TOO_LARGE),
-            ("in_flight", config.in_flight.map(u64::from), TOO_MANY_IN_FLIGHT),
+            ("uri_length", bytes(config.uri_length), URI_TOO_LONG),
+            ("header_count", config.header_count.0.map(u64::from), TOO_MANY_HEADERS),
+            ("header_bytes", bytes(config.header_bytes), HEADERS_TOO_LARGE),
+            ("body", bytes(config.body), BODY_TOO_LARGE),
+            ("in_flight", config.in_flight.0.map(u64::from), TOO_MANY_IN_FLIGHT),
         ];
         // A service without request bodies is a service; one without a URI, headers or requests is a mistake.
         let refuses_all = limits.iter().filter(|(key, max, _)| *max == Some(0) && *key != "body");
         let refuses_all: Vec<_> = refuses_all
-            .map(|(key, ..)| format!("`{key}: 0` refuses every request; `{key}: null` lifts the limit"))
+            .map(|(key, ..)| Remark::new(key, "0 refuses every request").with_help("`none` lifts the limit"))
             .collect();
         if !refuses_all.is_empty() {
-            return Err(BuildError::Meaning(refuses_all.join("; ")));
+            return Err(BuildError::Mistakes(refuses_all));
         }
         let refused = limit::refused(context)?;
         let [uri_length, header_count, header_bytes, body, in_flight] =
@@ -452,7 +449,7 @@ mod tests {
     #[test]
     fn only_what_is_configured_takes_part() {
         let phases = |config: &str| Sidecar::default().filter(config).unwrap().phases();
-        let off = r#""uri_length": null, "header_count": null, "header_bytes": null"#;
+        let off = r#""uri_length": "none", "header_count": "none", "header_bytes": "none""#;
         assert_eq!(phases("{}"), Phases::REQUEST);
         assert_eq!(phases(&format!("{{{off}}}")), Phases::NONE);
         assert_eq!(
@@ -472,8 +469,7 @@ mod tests {
             .err();
         assert_eq!(
             error.unwrap().to_string(),
-            "`header_count: 0` refuses every request; `header_count: null` lifts the limit; \
-             `in_flight: 0` refuses every request; `in_flight: null` lifts the limit"
+            "header_count: 0 refuses every request; in_flight: 0 refuses every request"
         );
     }
 

@@ -11,6 +11,8 @@ pub struct Remark {
     /// The setting, as a path of keys within the filter's own: `key.identity`. It need not be written; then it is told at the
     /// nearest that is.
     pub key: &'static str,
+    /// Which element of the setting's list it is about, from 0 on, if it is a list.
+    pub element: Option<usize>,
     /// What is to be said.
     pub message: String,
     /// What to write instead, if that can be told.
@@ -24,9 +26,25 @@ impl Remark {
     pub fn new(key: &'static str, message: impl Into<String>) -> Self {
         Self {
             key,
+            element: None,
             message: message.into(),
             help: None,
             missing: false,
+        }
+    }
+
+    /// The same of one element of a list, from 0 on.
+    #[must_use]
+    pub fn of_element(mut self, index: usize) -> Self {
+        self.element = Some(index);
+        self
+    }
+
+    /// The setting and, if it is about one, the element of its list: `types[1]`.
+    pub fn path(&self) -> String {
+        match self.element {
+            Some(index) => format!("{}[{index}]", self.key),
+            None => self.key.to_owned(),
         }
     }
 
@@ -47,7 +65,7 @@ impl Remark {
 
 impl fmt::Display for Remark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.key, self.message)
+        write!(f, "{}: {}", self.path(), self.message)
     }
 }
 

@@ -1,8 +1,9 @@
 //! Durations and sizes as people write them.
 //!
 //! [`HumanDuration`] reads `5m`, `1h30m` and `250ms`. A number without a unit is refused: nobody can tell seconds from
-//! milliseconds by looking at it. So is more than [`HumanDuration::LONGEST`]. [`ByteSize`] reads `64KiB` (1024 bytes each) and `10MB` (1000 times 1000 bytes); a plain
-//! integer is a number of bytes. Both are written back in the same form, and what is written reads as the same value.
+//! milliseconds by looking at it. So is more than [`HumanDuration::LONGEST`]. [`ByteSize`] reads `64KiB` (1024 bytes each) and
+//! `10MB` (1000 times 1000 bytes); a plain integer is a number of bytes. Both are written back in the same form, and what is
+//! written reads as the same value. [`OrNone`] reads either of them, or `none` where there is to be no limit.
 
 use std::fmt;
 use std::ops::Deref;
@@ -13,9 +14,13 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+mod or_none;
+pub use or_none::{Measure, OrNone};
+
 const EXPECTED_DURATION: &str = "a duration such as 5m";
 const EXPECTED_SHORTER: &str = "a duration of at most 365d";
 const EXPECTED_SIZE: &str = "a size such as 64KiB";
+const EXPECTED_SMALLER: &str = "a smaller whole number";
 
 /// A duration, written with units: `5m`, `1h30m`, `250ms`. At most 365 days.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,7 +45,7 @@ impl HumanDuration {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ByteSize(pub u64);
 
-/// Why a text is no duration or no size: what was expected of it.
+/// Why something is no duration, no size and no limit: what was expected of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected {0}")]
 pub struct UnitError(&'static str);

@@ -212,7 +212,7 @@ fn durations(report: &mut Report<'_>, config: &Config) {
     positive(&["timeouts", "first_byte"], first_byte);
     positive(&["timeouts", "idle"], idle);
     positive(&["timeouts", "tunnel"], tunnel);
-    if let Some(exchange) = exchange {
+    if let Some(exchange) = exchange.0 {
         positive(&["timeouts", "exchange"], exchange);
     }
     positive(&["pool", "idle_timeout"], config.pool.idle_timeout);

@@ -79,7 +79,8 @@ struct Warned {
 
 impl Warned {
     fn told(self) -> ConfigError {
-        let Remark { key, message, help, .. } = self.remark;
+        let key = self.remark.path();
+        let Remark { message, help, .. } = self.remark;
         let paths = self.settings.iter().map(|settings| format!("{settings}.{key}"));
         let paths: Vec<String> = paths.collect();
         let error = ConfigError::new(self.position, format!("{}: {message}", paths.join(", ")));
@@ -115,8 +116,8 @@ impl Builder<'_> {
             pool: PoolLimits {
                 max_idle: config.pool.max_idle,
                 idle_timeout: config.pool.idle_timeout.0,
-                max_lifetime: config.pool.max_lifetime.map(|limit| limit.0),
-                max_requests: config.pool.max_requests.map(NonZeroU32::get),
+                max_lifetime: config.pool.max_lifetime.0.map(|limit| limit.0),
+                max_requests: config.pool.max_requests.0.map(NonZeroU32::get),
             },
             forwarding: Forwarding {
                 style: match config.forwarded.style {
@@ -154,7 +155,7 @@ impl Builder<'_> {
                     first_byte: Some(timeouts.first_byte.0),
                     idle: Some(timeouts.idle.0),
                     tunnel: Some(timeouts.tunnel.0),
-                    exchange: timeouts.exchange.map(|limit| limit.0),
+                    exchange: timeouts.exchange.0.map(|limit| limit.0),
                 },
                 ..Plan::default()
             },
@@ -261,7 +262,7 @@ impl Builder<'_> {
             |index| format!("routes[{index}].filters.{}", filter.name),
         );
         for remark in warnings.into_remarks() {
-            let position = place(&filter.settings, remark.key).pos.clone();
+            let position = place(&filter.settings, &remark).pos.clone();
             let mut known = self.warnings.iter_mut();
             match known.find(|known| known.position == position && known.remark == remark) {
                 Some(known) => known.settings.push(settings.clone()),
@@ -286,24 +287,23 @@ impl Builder<'_> {
 
 /// A mistake, at the setting it is about. What it says of a value from the environment is taken back.
 fn remarked(filter: &ConfiguredFilter, mistake: Remark) -> ConfigError {
+    let node = place(&filter.settings, &mistake);
+    let path = format!("{}.{}", filter.path, mistake.path());
     let Remark {
-        key,
-        message,
-        help,
-        missing,
+        message, help, missing, ..
     } = mistake;
-    let node = place(&filter.settings, key);
     let message = node.without_variables(message);
-    let path = format!("{}.{key}", filter.path);
     let error = ConfigError::new(node.pos.clone(), format!("{path}: {message}"));
     ConfigError { help, missing, ..error }.with_path(path)
 }
 
-/// The value of a setting, or the nearest mapping around it that is written.
-fn place<'n>(settings: &'n Node, key: &str) -> &'n Node {
-    let keys: Vec<&str> = key.split('.').collect();
+/// The value that a remark is about, or the nearest mapping around it that is written.
+fn place<'n>(settings: &'n Node, remark: &Remark) -> &'n Node {
+    let keys: Vec<&str> = remark.key.split('.').collect();
     let written = (0..=keys.len()).rev().find_map(|length| settings.at(&keys[..length]));
-    written.unwrap_or(settings)
+    let node = written.unwrap_or(settings);
+    let element = remark.element.and_then(|index| node.elements().get(index));
+    element.unwrap_or(node)
 }
 
 /// A route's conditions as plugins are told them.

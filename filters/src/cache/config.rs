@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::units::{ByteSize, HumanDuration};
+use crate::units::{ByteSize, HumanDuration, OrNone};
 
 /// Keeps responses and answers with them, as RFC 9111 has it.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -42,8 +42,8 @@ pub struct Config {
     pub shared: Option<bool>,
     /// How long a stale response is served while a new one is fetched, for responses that do not say.
     pub stale_while_revalidate: Option<HumanDuration>,
-    /// How long a stale response stands in for an error, for responses that do not say.
-    pub stale_if_error: Option<HumanDuration>,
+    /// How long a stale response stands in for an error, for responses that do not say; `none` for never.
+    pub stale_if_error: OrNone<HumanDuration>,
     /// How long a stale response with a validator is kept, so that the app need only say that it is still good.
     pub keep: HumanDuration,
     /// One fetch for all who ask at once.
@@ -81,7 +81,7 @@ impl Default for Config {
             heuristic: HeuristicConfig::default(),
             shared: None,
             stale_while_revalidate: None,
-            stale_if_error: Some(HumanDuration::from_secs(300)),
+            stale_if_error: HumanDuration::from_secs(300).into(),
             keep: HumanDuration::from_secs(3600),
             collapse: CollapseConfig::default(),
             refresh: RefreshConfig::default(),

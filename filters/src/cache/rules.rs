@@ -72,7 +72,7 @@ impl Rules {
                 max: config.heuristic.max.0,
             }),
             stale_while_revalidate: config.stale_while_revalidate.map(|limit| limit.0),
-            stale_if_error: config.stale_if_error.map(|limit| limit.0),
+            stale_if_error: config.stale_if_error.0.map(|limit| limit.0),
             identity: key.has_identity(),
         };
         let rules = Self {

@@ -10,13 +10,13 @@ use crate::units::ByteSize;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// The codings that are made: of those a client wants equally, it gets the first.
+    /// The codings that are made: of those a client wants equally, it gets the first. None of them: bodies are only decompressed.
     pub codings: Vec<Coding>,
     /// How hard to try, by coding.
     pub levels: Levels,
-    /// Smaller bodies are left as they are: they fit a packet anyway.
+    /// Bodies of a known length below this are left as they are: they fit a packet anyway.
     pub min_size: ByteSize,
-    /// Content types that are compressed: whole, `text/*`, or `*+json` for a suffix.
+    /// Content types that are compressed: whole, `text/*`, or `*+json` for a suffix. In place of the default ones.
     pub types: Vec<String>,
     /// What becomes of a strong `ETag`, which names a body byte for byte.
     pub etag: EtagMode,
@@ -25,11 +25,12 @@ pub struct Config {
     pub strict: bool,
     /// Whether a body that the app has compressed is decompressed for a client that does not accept its coding.
     pub decode_responses: bool,
-    /// The brotli level to which a body is brought that the cache stores and that is asked for again; `0` to leave it.
+    /// The brotli level, from 1 to 11, to which a body is brought that the cache stores and that is asked for again; `0` to leave
+    /// it.
     pub improved_level: u32,
     /// Bodies of requests.
     pub requests: RequestConfig,
-    /// The share of the CPU, up to 1, beyond which levels are lowered until it is below again; `1` for never.
+    /// The share of the CPU, from 0.05 to 1, beyond which levels are lowered until it is below again; `1` for never.
     pub cpu_limit: f64,
 }
 
@@ -56,7 +57,7 @@ impl Default for Config {
 pub struct RequestConfig {
     /// Whether compressed ones are decompressed for the app.
     pub decode: bool,
-    /// The largest after decompression. Larger: 413.
+    /// The largest body after decompression. Larger: 413.
     pub max_decoded: ByteSize,
     /// Whether they are compressed for hosts that have said that they take it (RFC 7694).
     pub encode: bool,

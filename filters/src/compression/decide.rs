@@ -56,7 +56,7 @@ impl Types {
                 Ok(Kind::Whole(lower))
             } else {
                 Err(format!(
-                    "`types`: `{kind}` is no content type, nor `text/*`, nor `*+json`"
+                    "`{kind}` is no content type, nor one like `text/*` or `*+json`"
                 ))
             }
         });

@@ -74,7 +74,7 @@ fn timeouts<'t>(report: &mut Report<'t>, route: &Route, node: &'t Node, path: &s
         ("connect", timeouts.connect),
         ("first_byte", timeouts.first_byte),
         ("idle", timeouts.idle),
-        ("exchange", timeouts.exchange.flatten()),
+        ("exchange", timeouts.exchange.and_then(|limit| limit.0)),
     ] {
         if duration.is_some_and(|duration| duration.is_zero()) {
             let value = node.at(&["timeouts", name]).unwrap_or(node);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroUsize};
 
-use pillion_filters::units::HumanDuration;
+use pillion_filters::units::{HumanDuration, OrNone};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -72,9 +72,8 @@ pub struct ConnectionLimits {
     /// `pillion_connections_refused_total`. Default: `10000`.
     pub max_connections: NonZeroUsize,
     /// How many of them may be of one client address; further ones are treated the same. Not for where a proxy or load balancer
-    /// stands in front, which is one address. Default: no limit.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_connections_per_client: Option<NonZeroUsize>,
+    /// stands in front, which is one address. Default: `none`.
+    pub max_connections_per_client: OrNone<NonZeroUsize>,
     /// How long a client may take to send a request's head; then it gets a 408. Default: `10s`.
     pub header_timeout: HumanDuration,
     /// How long a connection is kept open without a request; then it is closed. Default: `75s`.
@@ -93,7 +92,7 @@ impl Default for ConnectionLimits {
     fn default() -> Self {
         Self {
             max_connections: NonZeroUsize::MIN.saturating_add(9_999),
-            max_connections_per_client: None,
+            max_connections_per_client: OrNone(None),
             header_timeout: HumanDuration::from_secs(10),
             idle_timeout: HumanDuration::from_secs(75),
             max_streams: NonZeroU32::MIN.saturating_add(127),
@@ -112,12 +111,10 @@ pub struct Pool {
     /// How long an idle connection is kept at most. One to an app that closes earlier, and says so by `Keep-Alive: timeout=` or is
     /// seen to, is used only for as long as it is safe. Default: `4s`: Node.js and uvicorn close after 5 seconds.
     pub idle_timeout: HumanDuration,
-    /// How long a connection lives at most; it is closed after the exchange that takes it beyond. Default: no limit.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_lifetime: Option<HumanDuration>,
-    /// How many requests a connection serves at most. Default: no limit.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_requests: Option<NonZeroU32>,
+    /// How long a connection lives at most; it is closed after the exchange that takes it beyond. Default: `none`.
+    pub max_lifetime: OrNone<HumanDuration>,
+    /// How many requests a connection serves at most. Default: `none`.
+    pub max_requests: OrNone<NonZeroU32>,
 }
 
 impl Default for Pool {
@@ -125,8 +122,8 @@ impl Default for Pool {
         Self {
             max_idle: 128,
             idle_timeout: HumanDuration::from_secs(4),
-            max_lifetime: None,
-            max_requests: None,
+            max_lifetime: OrNone(None),
+            max_requests: OrNone(None),
         }
     }
 }

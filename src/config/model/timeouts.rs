@@ -1,6 +1,6 @@
 //! How long the sidecar waits for an upstream.
 
-use pillion_filters::units::HumanDuration;
+use pillion_filters::units::{HumanDuration, OrNone};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -18,9 +18,7 @@ pub struct Timeouts {
     /// (CONNECT); then it is closed. Default: `1h`.
     pub tunnel: HumanDuration,
     /// For the whole exchange, retries included, or `none`. Default: `none`, so that streams may last.
-    #[serde(with = "limit")]
-    #[schemars(schema_with = "limit::schema")]
-    pub exchange: Option<HumanDuration>,
+    pub exchange: OrNone<HumanDuration>,
 }
 
 impl Default for Timeouts {
@@ -30,7 +28,7 @@ impl Default for Timeouts {
             first_byte: HumanDuration::from_secs(60),
             idle: HumanDuration::from_secs(60),
             tunnel: HumanDuration::from_secs(3600),
-            exchange: None,
+            exchange: OrNone(None),
         }
     }
 }
@@ -52,9 +50,8 @@ pub struct TimeoutsOverlay {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tunnel: Option<HumanDuration>,
     /// For the whole exchange, or `none`. Default: `timeouts.exchange`.
-    #[serde(skip_serializing_if = "Option::is_none", with = "limit::overlay")]
-    #[schemars(schema_with = "limit::schema")]
-    pub exchange: Option<Option<HumanDuration>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exchange: Option<OrNone<HumanDuration>>,
 }
 
 impl TimeoutsOverlay {
@@ -73,72 +70,6 @@ impl Timeouts {
             idle: route.idle.unwrap_or(self.idle),
             tunnel: route.tunnel.unwrap_or(self.tunnel),
             exchange: route.exchange.unwrap_or(self.exchange),
-        }
-    }
-}
-
-/// A duration or the word `none`: a null could not be told from a key that is not there.
-mod limit {
-    use std::fmt;
-
-    use pillion_filters::units::{HumanDuration, UnitError};
-    use schemars::{Schema, SchemaGenerator, json_schema};
-    use serde::de::{Deserializer, Error, Unexpected, Visitor};
-    use serde::ser::Serializer;
-
-    // serde's `with` passes the field by reference.
-    #[allow(clippy::ref_option, clippy::trivially_copy_pass_by_ref)]
-    pub(super) fn serialize<S: Serializer>(limit: &Option<HumanDuration>, serializer: S) -> Result<S::Ok, S::Error> {
-        match limit {
-            Some(duration) => serializer.collect_str(duration),
-            None => serializer.serialize_str("none"),
-        }
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<HumanDuration>, D::Error> {
-        struct DurationOrNone;
-        impl Visitor<'_> for DurationOrNone {
-            type Value = Option<HumanDuration>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a duration such as 5m, or `none`")
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-                if text == "none" {
-                    return Ok(None);
-                }
-                let read: Result<HumanDuration, UnitError> = text.parse();
-                let expected = |error: UnitError| format!("{}, or `none`", error.expected());
-                read.map(Some)
-                    .map_err(|error| E::invalid_value(Unexpected::Str(text), &expected(error).as_str()))
-            }
-        }
-        deserializer.deserialize_any(DurationOrNone)
-    }
-
-    pub(super) fn schema(generator: &mut SchemaGenerator) -> Schema {
-        let duration = generator.subschema_for::<HumanDuration>();
-        json_schema!({ "anyOf": [duration, { "const": "none" }] })
-    }
-
-    /// The same for a key that may be absent.
-    pub(super) mod overlay {
-        use super::{Deserializer, HumanDuration, Serializer};
-
-        #[allow(clippy::ref_option, clippy::option_option)]
-        pub(in super::super) fn serialize<S: Serializer>(
-            limit: &Option<Option<HumanDuration>>,
-            serializer: S,
-        ) -> Result<S::Ok, S::Error> {
-            super::serialize(&limit.flatten(), serializer)
-        }
-
-        #[allow(clippy::option_option)]
-        pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
-            deserializer: D,
-        ) -> Result<Option<Option<HumanDuration>>, D::Error> {
-            super::deserialize(deserializer).map(Some)
         }
     }
 }
