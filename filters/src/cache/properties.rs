@@ -14,6 +14,7 @@ mod alphabet;
 mod clients;
 mod history;
 mod live;
+mod made_of;
 mod oracle;
 mod origin;
 mod policy;
@@ -22,7 +23,7 @@ mod world;
 use world::World;
 
 /// Sequences in an ordinary run, from a fixed seed and from a random one each.
-const SEQUENCES: u64 = 1000;
+const SEQUENCES: u64 = 800;
 const STEPS: usize = 60;
 
 fn setting<T: FromStr>(name: &str) -> Option<T> {

@@ -137,7 +137,7 @@ pub(super) fn request_fields(rng: &mut Rng, odds: u32, epoch: SystemTime) -> Hea
             set(&mut headers, "if-range", one(rng, &ETAGS));
         }
     }
-    if rare(rng, 8 * odds) {
+    if rare(rng, 6 * odds) {
         let tags = ["\"a\"", "\"b\"", "W/\"a\"", "*", "\"c\", \"a\""];
         set(&mut headers, "if-none-match", one(rng, &tags));
     }
@@ -251,8 +251,8 @@ pub(super) fn status(rng: &mut Rng, odds: u32, method: &Method, sent: &HeaderMap
     StatusCode::from_u16(code).unwrap()
 }
 
-/// A body that no other response has, of one of two lengths.
+/// A body that no other response has, of one of three lengths.
 pub(super) fn body(rng: &mut Rng, id: usize) -> Bytes {
-    let length = one(rng, &[10, 20]);
+    let length = one(rng, &[10, 10, 20, 20, 40]);
     Bytes::from(format!("{id:.<length$}"))
 }

@@ -57,7 +57,7 @@ impl Policy {
             collapse: (!rare(rng, 8)).then(|| seconds([5, 1][rng.usize(..2)])),
             refresh_ahead: rare(rng, 3),
             max_size: if rare(rng, 8) { 4 << 10 } else { 1 << 20 },
-            max_body: if rare(rng, 8) { 15 } else { 1 << 10 },
+            max_body: if rare(rng, 6) { 15 } else { 1 << 10 },
             invalidate_tag: rare(rng, 6).then_some("t1"),
             invalidate_prefix: rare(rng, 6).then_some("/x"),
         }

@@ -121,10 +121,10 @@ impl World {
     /// One thing happens.
     pub(super) async fn step(&mut self) -> Checked {
         match self.rng.u8(..100) {
-            0..45 => self.ask()?,
-            45..60 => self.pass_time().await,
-            60..62 => self.purge(),
-            62..67 => self.work()?,
+            0..42 => self.ask()?,
+            42..57 => self.pass_time().await,
+            57..60 => self.purge(),
+            60..67 => self.work()?,
             67..69 => self.skew = one(&mut self.rng, &[0, 100, -100]),
             69..71 => self.vanish(),
             _ => self.go_on()?,
@@ -164,7 +164,7 @@ impl World {
     }
 
     fn is_bounded(&self) -> Checked {
-        let bytes = self.cache.report(0).bytes;
+        let (_, bytes) = self.cache.store(self.policy.max_size).size();
         if bytes <= self.policy.max_size {
             Ok(())
         } else {
