@@ -6,6 +6,9 @@
 //! | `GET /readyz` | 200 when every check is passed, else 503; as JSON, by check |
 //! | `GET /metrics` | Prometheus's text format |
 //! | `GET /config` | the configuration in force, as YAML |
+//! | `GET /cache` | what the caches hold and have done, as JSON; `?top=50` for more of the most used responses |
+//! | `POST /cache/purge` | forgets stored responses: `{"url": …}`, `{"prefix": …}`, `{"tag": …}` or `{"everything": true}` |
+//! | `POST /cache/warm` | fetches `{"urls": […]}` |
 //! | `POST /reload` | reads the configuration again: 200, or 422 with what is wrong with it |
 //!
 //! Who may ask: with a token, whoever presents it as `Authorization: Bearer TOKEN`, else 401. The two probes need none. On a
@@ -15,6 +18,7 @@
 //!
 //! The data path never meets any of this.
 
+mod cache;
 mod guard;
 
 use std::io;
@@ -29,6 +33,8 @@ use axum::{Json, Router};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::{HeaderValue, StatusCode, header};
+use pillion_filters::Direction;
+use pillion_filters::cache::Cache;
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 
@@ -46,6 +52,8 @@ pub trait AdminSource: Send + Sync + 'static {
     fn config_yaml(&self) -> String;
     /// All metrics in Prometheus's text format.
     fn metrics(&self) -> String;
+    /// The caches, by direction and filter.
+    fn caches(&self) -> Vec<(Direction, String, Arc<Cache>)>;
     /// Reads the configuration again. The error is for the person who wrote it; then nothing has changed.
     fn reload(&self) -> Result<(), String>;
 }
@@ -96,6 +104,9 @@ fn router(source: Arc<dyn AdminSource>, guard: Guard) -> Router {
         .route("/metrics", get(metrics))
         .route("/config", get(config))
         .route("/reload", post(reload))
+        .route("/cache", get(cache::show))
+        .route("/cache/purge", post(cache::purge))
+        .route("/cache/warm", post(cache::warm))
         .route_layer(from_fn_with_state(guard.clone(), guard::authorized))
         .route("/livez", get(async || "ok"))
         .route("/readyz", get(readyz))
@@ -173,6 +184,9 @@ mod tests {
         }
         fn metrics(&self) -> String {
             "up 1\n".to_owned()
+        }
+        fn caches(&self) -> Vec<(Direction, String, Arc<Cache>)> {
+            Vec::new()
         }
         fn reload(&self) -> Result<(), String> {
             self.reloads.lock().unwrap().pop().unwrap_or(Ok(()))

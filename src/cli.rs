@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use pillion_filters::Registry;
 
-use crate::config::{self, ConfigErrors, Loaded};
+use crate::config::{self, ConfigErrors, ConfigWarnings, Loaded};
 use crate::runtime;
 use crate::snapshot::{self, Snapshot};
 
@@ -68,10 +68,10 @@ fn print(text: &str) -> Result<(), String> {
 }
 
 /// Reads files and compiles them, so that filters' own mistakes are found too.
-fn load(files: &[PathBuf], registry: &Registry) -> Result<(Loaded, Snapshot), ConfigErrors> {
+fn load(files: &[PathBuf], registry: &Registry) -> Result<(Loaded, Snapshot, ConfigWarnings), ConfigErrors> {
     let names: Vec<&str> = registry.entries().iter().map(|entry| entry.name).collect();
     let loaded = config::load(files, &names)?;
     let ground = runtime::dry_ground(&loaded.config, registry.clone());
-    let snapshot = snapshot::build(&loaded, &ground)?;
-    Ok((loaded, snapshot))
+    let (snapshot, warnings) = snapshot::build(&loaded, &ground)?;
+    Ok((loaded, snapshot, warnings))
 }

@@ -31,7 +31,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use self::de::{deserialize, deserialize_erased};
-pub use self::error::{ConfigError, ConfigErrors, Sources, suggest};
+pub use self::error::{ConfigError, ConfigErrors, ConfigWarnings, Sources, suggest};
 pub use self::expand::Environment;
 pub use self::explain::explain;
 pub use self::layers::BUILT_IN;

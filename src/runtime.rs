@@ -29,7 +29,7 @@ use tokio::sync::watch;
 
 use self::control::End;
 use self::sockets::Listening;
-use crate::config::{self, Config, ConfigErrors, Loaded};
+use crate::config::{self, Config, ConfigErrors, ConfigWarnings, Loaded};
 use crate::engine::Dispatch;
 use crate::listener::OpenConnections;
 use crate::snapshot::{self, Ground, Snapshot};
@@ -81,11 +81,19 @@ impl Shared {
         let names: Vec<&str> = self.ground.registry.entries().iter().map(|entry| entry.name).collect();
         let loaded = config::load(&self.files, &names)?;
         restart::refuse_what_strands_a_listener(&self.started, &loaded)?;
-        let snapshot = snapshot::build(&loaded, &self.ground)?;
+        let (snapshot, warnings) = snapshot::build(&loaded, &self.ground)?;
+        log_warnings(&warnings);
         restart::warn_of_what_needs_a_restart(&self.started, &loaded.config);
         self.snapshot.store(Arc::new(snapshot));
         self.loaded.store(Arc::new(loaded));
         Ok(())
+    }
+}
+
+/// Tells the log what may be a mistake in a configuration that is taken up.
+fn log_warnings(warnings: &ConfigWarnings) {
+    for warning in warnings.warnings() {
+        tracing::warn!("{warning}");
     }
 }
 

@@ -200,14 +200,14 @@ fn filters_are_laid_over_each_other_by_direction_and_route() {
 #[test]
 fn a_plugin_can_stand_in_the_chain_twice() {
     let loaded = text(&format!(
-        "{MINIMAL}chain: [first, cache]\nfilters: {{ first: {{ plugin: cache }} }}\n"
+        "{MINIMAL}chain: [first, limits]\nfilters: {{ first: {{ plugin: limits }} }}\n"
     ));
     let plugins: Vec<_> = loaded
         .chain(Direction::Inbound, None)
         .into_iter()
         .map(|filter| filter.plugin)
         .collect();
-    assert_eq!(plugins, ["cache", "cache"]);
+    assert_eq!(plugins, ["limits", "limits"]);
 }
 
 #[test]
@@ -226,7 +226,7 @@ fn a_route_changes_only_the_timeouts_it_names() {
 #[test]
 fn every_default_is_where_it_says() {
     let told = explain(&text(MINIMAL));
-    let chain = format!("chain: [request_id, access_log, tracing, metrics, limits, headers] # {BUILT_IN}:");
+    let chain = format!("chain: [request_id, access_log, tracing, metrics, limits, headers, cache] # {BUILT_IN}:");
     assert!(told.contains(&chain), "{told}");
     assert!(told.contains("  first_byte: 1m # default\n"), "{told}");
 }

@@ -23,6 +23,8 @@ use pingora_http::ResponseHeader;
 use crate::{BuildError, Context, Dispatcher, Exchange, Failure, Filter, Phases, Plugin, Step, Turn};
 
 mod answer;
+#[cfg(test)]
+mod cases;
 mod conditional;
 mod config;
 mod control;
@@ -34,6 +36,9 @@ mod freshness;
 mod invalidate;
 mod key;
 mod lookup;
+mod personal;
+#[cfg(test)]
+mod properties;
 mod range;
 mod reuse;
 mod rules;
@@ -48,7 +53,7 @@ mod update;
 mod vary;
 mod warm;
 
-pub use config::Config;
+pub use config::{Config, Side};
 pub use shared::{Cache, EntryReport, Purge, Report, RouteReport};
 
 use counters::{Counters, StoreMetrics};
@@ -69,12 +74,15 @@ impl Plugin for CachePlugin {
 
     fn build(config: Config, context: &Context<'_>) -> Result<Arc<dyn Filter>, BuildError> {
         let rules = Rules::new(&config)?;
+        if let Some(warning) = personal::warning(&config, context.matches) {
+            context.warn(warning);
+        }
         let metrics = StoreMetrics::of(context)?;
         let warmer = || Warmer::new(context.route.direction, context.filter, context.background.clone());
         let cache = context.shared(|| Cache::new(metrics, warmer()));
         cache.configure(&config).map_err(BuildError::Meaning)?;
         let counters = Arc::new(Counters::of(context)?);
-        cache.counts(&context.route.name, counters.clone());
+        cache.knows(&context.route.name, counters.clone(), &rules.key);
         Ok(Arc::new(CacheFilter(Arc::new(Inner {
             store: cache.store(config.max_size.0),
             cache,

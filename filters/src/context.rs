@@ -8,6 +8,7 @@ use opentelemetry_sdk::trace::SpanData;
 
 use crate::background::Dispatcher;
 use crate::exchange::{Direction, Route};
+use crate::remark::{Matches, Remark, Warnings};
 
 /// Takes finished spans. Must not block: a slow or dead collector costs requests nothing.
 pub trait SpanSink: Send + Sync {
@@ -144,15 +145,25 @@ pub struct Context<'a> {
     pub filter: &'a str,
     /// The route the filter is built for.
     pub route: &'a Arc<Route>,
+    /// The requests that route is for.
+    pub matches: &'a Matches,
     /// The sidecar's telemetry.
     pub telemetry: &'a Telemetry,
     /// State that survives reloads.
     pub state: &'a SharedState,
     /// Runs exchanges that no client asked for.
     pub background: &'a Arc<dyn Dispatcher>,
+    /// Collects what [`warn`](Self::warn) is told.
+    pub warnings: &'a Warnings,
 }
 
 impl Context<'_> {
+    /// Warns whoever wrote the settings of what is valid and may be a mistake all the same. `pillion check` shows it with its
+    /// place, the log tells it at start and reload; nothing is refused.
+    pub fn warn(&self, remark: Remark) {
+        self.warnings.add(remark);
+    }
+
     /// The state of type `T` that all routes and snapshots of this filter share.
     pub fn shared<T: Send + Sync + 'static>(&self, make: impl FnOnce() -> T) -> Arc<T> {
         let key = (self.route.direction, self.filter.to_owned(), TypeId::of::<T>());

@@ -250,7 +250,9 @@ mod tests {
                 route: &testing::route(Direction::Inbound, "/test"),
                 telemetry: &self.telemetry,
                 state: &self.state,
+                matches: &crate::Matches::default(),
                 background: &testing::no_background(),
+                warnings: &crate::Warnings::default(),
             };
             Limits::build(serde_json::from_str(config).unwrap(), &context)
         }
@@ -277,7 +279,9 @@ mod tests {
                 route: &testing::route(Direction::Inbound, "/other"),
                 telemetry: &self.telemetry,
                 state: &self.state,
+                matches: &crate::Matches::default(),
                 background: &testing::no_background(),
+                warnings: &crate::Warnings::default(),
             };
             context.shared(InFlight::default).count()
         }

@@ -188,7 +188,9 @@ mod tests {
             route: &testing::route(direction, route),
             telemetry,
             state: &SharedState::default(),
+            matches: &crate::Matches::default(),
             background: &testing::no_background(),
+            warnings: &crate::Warnings::default(),
         };
         MetricsPlugin::build(Config::default(), &context).unwrap()
     }

@@ -6,6 +6,7 @@ use schemars::{Schema, SchemaGenerator};
 
 use crate::context::Context;
 use crate::filter::{Filter, Plugin};
+use crate::remark::Remark;
 
 /// Why a filter could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +17,9 @@ pub enum BuildError {
     /// The values do not go together; the text is for the person who wrote them.
     #[error("{0}")]
     Meaning(String),
+    /// The same, each at the setting it is about.
+    #[error("{}", .0.iter().map(Remark::to_string).collect::<Vec<_>>().join("; "))]
+    Mistakes(Vec<Remark>),
 }
 
 type Build = fn(&mut dyn erased_serde::Deserializer<'_>, &Context<'_>) -> Result<Arc<dyn Filter>, BuildError>;

@@ -13,6 +13,7 @@ use crate::exchange::{Connection, Direction, Exchange, Route, Timing};
 use crate::failure::ErrorFormat;
 use crate::outcome::{End, Outcome};
 use crate::plan::Plan;
+use crate::remark::{Matches, Warnings};
 
 /// A route of the service `test`.
 pub fn route(direction: Direction, name: &str) -> Arc<Route> {
@@ -80,6 +81,8 @@ pub fn with_context<R>(filter: &str, telemetry: &Telemetry, with: impl FnOnce(&C
         route: &route(Direction::Inbound, "/test"),
         telemetry,
         state: &SharedState::default(),
+        matches: &Matches::default(),
         background: &no_background(),
+        warnings: &Warnings::default(),
     })
 }

@@ -14,12 +14,15 @@ pub(super) struct Arguments {
     files: Vec<PathBuf>,
 }
 
-/// Tells every mistake of every file.
+/// Tells every mistake of every file, and what may be one. Only the mistakes fail the check.
 pub(super) fn run(arguments: &Arguments, registry: &Registry) -> Result<(), String> {
     let mut told = Vec::new();
     for file in &arguments.files {
         match load(std::slice::from_ref(file), registry) {
-            Ok(_) => print(&format!("{}: ok\n", file.display()))?,
+            Ok((.., warnings)) => {
+                eprint!("{}", warnings.render());
+                print(&format!("{}: ok\n", file.display()))?;
+            }
             Err(errors) => told.push(errors.render()),
         }
     }

@@ -30,7 +30,8 @@ pub(super) struct Arguments {
 
 /// Prints the explanation.
 pub(super) fn run(arguments: &Arguments, registry: &Registry) -> Result<(), String> {
-    let (loaded, snapshot) = load(std::slice::from_ref(&arguments.file), registry).map_err(|errors| errors.render())?;
+    let (loaded, snapshot, _) =
+        load(std::slice::from_ref(&arguments.file), registry).map_err(|errors| errors.render())?;
     match (&arguments.method, &arguments.url) {
         (Some(method), Some(url)) => {
             let direction = if arguments.outbound {

@@ -105,10 +105,14 @@ impl ConfigErrors {
     ///    = help: did you mean `ttl`?
     /// ```
     pub fn render(&self) -> String {
+        self.render_as("error")
+    }
+
+    fn render_as(&self, word: &str) -> String {
         let mut out = String::new();
         for error in &self.errors {
             let gutter = " ".repeat(error.position.line.to_string().len());
-            let _ = writeln!(out, "error: {}", error.message);
+            let _ = writeln!(out, "{word}: {}", error.message);
             let _ = writeln!(out, "{gutter}--> {}", error.position);
             if let Some((line, caret)) = self.line(&error.position) {
                 let number = error.position.line;
@@ -120,7 +124,7 @@ impl ConfigErrors {
             out.push('\n');
         }
         let count = self.errors.len();
-        let _ = writeln!(out, "{count} error{}", if count == 1 { "" } else { "s" });
+        let _ = writeln!(out, "{count} {word}{}", if count == 1 { "" } else { "s" });
         out
     }
 
@@ -155,6 +159,30 @@ impl fmt::Debug for ConfigErrors {
 }
 
 impl std::error::Error for ConfigErrors {}
+
+/// What is valid and may be a mistake all the same. Nothing is refused for it.
+#[derive(Clone, Debug, Default)]
+pub struct ConfigWarnings(ConfigErrors);
+
+impl ConfigWarnings {
+    /// Collects warnings, sorted by place and each told once.
+    pub fn new(warnings: Vec<ConfigError>, sources: Sources) -> Self {
+        Self(ConfigErrors::new(warnings, sources))
+    }
+
+    /// The warnings.
+    pub fn warnings(&self) -> &[ConfigError] {
+        self.0.errors()
+    }
+
+    /// For a terminal, as [`ConfigErrors::render`]; empty if there are none.
+    pub fn render(&self) -> String {
+        if self.warnings().is_empty() {
+            return String::new();
+        }
+        self.0.render_as("warning")
+    }
+}
 
 /// Help for a name that is not among the known ones: the nearest if it is near enough to be a slip, else all of them.
 pub fn suggest<'k>(written: &str, known: impl IntoIterator<Item = &'k str>) -> String {

@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use pillion_filters::Direction;
 
-use super::error::Sources;
+use super::error::{ConfigError, Sources};
 use super::merge::merge;
 use super::model::Config;
-use super::node::{Kind, Node, Position};
+use super::node::{Key, Kind, Node, Position};
 
 /// A configuration that was read and makes sense.
 #[derive(Clone)]
@@ -106,6 +106,43 @@ impl Loaded {
             .get(name)
             .and_then(|filter| filter.plugin.as_deref());
         plugin.unwrap_or(name)
+    }
+
+    /// Warns of filters that somebody wrote settings for and that are on nowhere, not by anybody's word but by the built-in
+    /// default.
+    pub fn forgotten(&self) -> Vec<ConfigError> {
+        let sides = [
+            (Direction::Inbound, self.config.inbound.is_some()),
+            (Direction::Outbound, self.config.outbound.is_some()),
+        ];
+        let sides = sides
+            .into_iter()
+            .filter_map(|(side, is_there)| is_there.then_some(side));
+        let places: Vec<(Direction, Option<usize>)> = sides
+            .flat_map(|side| {
+                let routes = self.config.routes.iter().enumerate();
+                let routes = routes.filter(move |(_, route)| Direction::from(route.direction) == side);
+                std::iter::once((side, None)).chain(routes.map(move |(index, _)| (side, Some(index))))
+            })
+            .collect();
+        let forgotten = |name: &String| {
+            let is_on = |&(side, route): &(Direction, Option<usize>)| self.is_enabled(side, route, name);
+            let layers = places.iter().flat_map(|&(side, route)| {
+                let path = self.path(side, route, name);
+                let layers = self.layers(side, route, name).into_iter().flatten();
+                layers.map(move |layer| (path.clone(), layer))
+            });
+            let written: Vec<(String, &Key)> = layers
+                .flat_map(|(path, layer)| layer.entries().iter().map(move |(key, _)| (path.clone(), key)))
+                .filter(|(_, key)| &*key.pos.file != super::BUILT_IN)
+                .collect();
+            let is_said = written.iter().any(|(_, key)| key.name == "enabled");
+            let (path, key) = written.first().filter(|_| !is_said && !places.iter().any(is_on))?;
+            let message = format!("{path}: has settings, but is off, as it is unless a service turns it on");
+            let warning = ConfigError::new(key.pos.clone(), message).with_path(path.clone());
+            Some(warning.with_help("add `enabled: true`, or `enabled: false` if that is meant"))
+        };
+        self.config.chain.iter().filter_map(forgotten).collect()
     }
 
     /// The settings of a filter at each level, the lowest first.

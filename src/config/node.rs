@@ -158,6 +158,18 @@ impl Node {
         }
     }
 
+    /// A text that may show it, or what is in it, without what came from the environment.
+    pub fn without_variables(&self, text: String) -> String {
+        let leaking = self.leaking(&text).map(|variables| variables.written.clone());
+        leaking.map_or(text, |written| format!("the value of `{written}` is not accepted here"))
+    }
+
+    fn leaking(&self, text: &str) -> Option<&Variables> {
+        let own = self.variables.as_deref().filter(|variables| variables.leak_in(text));
+        own.or_else(|| self.elements().iter().find_map(|node| node.leaking(text)))
+            .or_else(|| self.entries().iter().find_map(|(_, node)| node.leaking(text)))
+    }
+
     /// A key of a mapping and its value.
     pub fn entry(&self, name: &str) -> Option<&(Key, Node)> {
         self.entries().iter().find(|(key, _)| key.name == name)

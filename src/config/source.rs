@@ -148,9 +148,18 @@ impl<'t> Reader<'t> {
         if matches!(event, Event::MappingStart(..) | Event::SequenceStart(..)) {
             return Err(self.refuse(span.start, "a key is text"));
         }
+        let written = match &event {
+            Event::Scalar(text, ..) => Some(text.to_string()),
+            _ => None,
+        };
         let key = self.node(event, span, 0)?;
         match key.kind {
             Kind::Str(name) => Ok(Key { name, pos: key.pos }),
+            // Such as a status. One that has other spellings, `0x10` or `007`, may have been meant as another number.
+            Kind::Int(number) if written.as_deref() == Some(number.to_string().as_str()) => Ok(Key {
+                name: number.to_string(),
+                pos: key.pos,
+            }),
             _ => Err(ConfigError::new(key.pos, "a key is text").with_help("put quotes around it")),
         }
     }
@@ -208,6 +217,22 @@ mod tests {
         assert_eq!((place(value), value.plain), ((4, 10), false));
         let (key, absent) = root.entry("e").unwrap();
         assert!(absent.kind == Kind::Null && absent.pos == key.pos);
+    }
+
+    #[test]
+    fn a_whole_number_is_a_key() {
+        let root = read("404: a\n\"405\": b\n").unwrap();
+        assert_eq!(root.at(&["404"]).and_then(Node::as_str), Some("a"));
+        assert_eq!(root.at(&["405"]).and_then(Node::as_str), Some("b"));
+        assert!(
+            read("404: a\n\"404\": b\n")
+                .unwrap_err()
+                .message
+                .contains("duplicate key `404`")
+        );
+        for text in ["0x10: a", "007: a", "+1: a", "1.5: a", "true: a", "~: a", "[a]: b"] {
+            assert!(read(text).unwrap_err().message.contains("a key is text"), "{text}");
+        }
     }
 
     #[test]

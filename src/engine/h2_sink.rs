@@ -54,7 +54,8 @@ impl H2Sink {
 
     /// Takes a chunk. Call only when [ready](Self::is_ready), or when more may wait.
     pub(super) fn push(&mut self, chunk: Bytes) {
-        if !chunk.is_empty() {
+        // What has ended with its head, as every answer to HEAD does, has no place for a body.
+        if !chunk.is_empty() && !self.is_done() {
             self.pending += chunk.len();
             self.queued.push_back(chunk);
         }

@@ -17,7 +17,7 @@ use pingora_http::RequestHeader;
 
 use self::authority::settle_authority;
 pub(crate) use self::forwarding::{Forwarding, Style};
-pub(super) use self::forwarding::{Hop, via, write_via};
+pub(super) use self::forwarding::{Hop, write_via};
 use self::forwarding::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, forward};
 pub(super) use self::response::receive_response;
 pub(super) use self::trailers::receive_trailers;
@@ -399,7 +399,7 @@ mod tests {
     fn added(head: &RequestHeader) -> String {
         let (client, authority) = (HeaderValue::from_static("192.0.2.7"), HeaderValue::from_static("a"));
         let hop = Hop {
-            via: via(head.version),
+            via: pillion_filters::via(head.version),
             x_forwarded: true,
             client: Some(&client),
             scheme: "http",

@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, FusedFuture, OptionFuture};
 use pillion_filters::Direction;
+use pillion_filters::cache::Cache;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -82,6 +83,10 @@ impl AdminSource for Source {
 
     fn metrics(&self) -> String {
         crate::telemetry::render(&self.0.ground.telemetry.metrics)
+    }
+
+    fn caches(&self) -> Vec<(Direction, String, Arc<Cache>)> {
+        self.0.ground.state.each()
     }
 
     fn reload(&self) -> Result<(), String> {

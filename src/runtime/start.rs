@@ -98,7 +98,8 @@ pub fn start_after(predecessor: Option<&Predecessor>, loaded: Loaded, options: O
     let config = loaded.config.clone();
     let dispatch = Arc::new(Dispatch::default());
     let (ground, metrics, telemetry_threads) = ground(&config, options.registry, dispatch.clone())?;
-    let first = snapshot::build(&loaded, &ground)?;
+    let (first, warnings) = snapshot::build(&loaded, &ground)?;
+    super::log_warnings(&warnings);
 
     let count = config.workers.unwrap_or_else(cores);
     let mut heritage = match predecessor {

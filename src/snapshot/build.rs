@@ -4,14 +4,15 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use pillion_filters::{
-    BuildError, Chain, Context, Direction, Dispatcher, Filter, Link, NoBackground, Phases, Plan, Registry, Route,
-    SharedState, Telemetry, Timeouts,
+    BuildError, Chain, Context, Direction, Dispatcher, Filter, Link, Matches, NoBackground, Phases, Plan, Registry,
+    Remark, Route, SharedState, Telemetry, Timeouts, Warnings,
 };
 
 use super::routes::{Conditions, RouteTable};
 use super::{CompiledRoute, Side, Snapshot};
 use crate::config::{
-    self, AppAddress, ConfigError, ConfigErrors, ConfiguredFilter, ForwardedStyle, Loaded, OutboundProtocol, suggest,
+    self, AppAddress, ConfigError, ConfigErrors, ConfigWarnings, ConfiguredFilter, ForwardedStyle, HeaderMatch, Loaded,
+    Node, OutboundProtocol, Position, suggest,
 };
 use crate::engine::{Forwarding, PoolLimits, Style};
 use crate::upstream::{Address, Endpoint, Protocol, Upstream};
@@ -31,12 +32,13 @@ pub(crate) struct Ground {
     pub(crate) background: Arc<dyn Dispatcher>,
 }
 
-/// Compiles a configuration, or tells everything that is wrong with its filters.
-pub(crate) fn build(loaded: &Loaded, ground: &Ground) -> Result<Snapshot, ConfigErrors> {
+/// Compiles a configuration and tells what filters warn of, or everything that is wrong with them.
+pub(crate) fn build(loaded: &Loaded, ground: &Ground) -> Result<(Snapshot, ConfigWarnings), ConfigErrors> {
     let mut builder = Builder {
         loaded,
         ground,
         errors: Vec::new(),
+        warnings: Vec::new(),
     };
     let config = &loaded.config;
     let inbound = config.inbound.as_ref().map(|inbound| {
@@ -48,7 +50,10 @@ pub(crate) fn build(loaded: &Loaded, ground: &Ground) -> Result<Snapshot, Config
         .as_ref()
         .map(|outbound| builder.side(Direction::Outbound, &outbound.connections, None));
     if builder.errors.is_empty() {
-        Ok(Snapshot { inbound, outbound })
+        let warnings = builder.warnings.into_iter().map(Warned::told);
+        let warnings = warnings.chain(loaded.forgotten()).collect();
+        let warnings = ConfigWarnings::new(warnings, loaded.sources.clone());
+        Ok((Snapshot { inbound, outbound }, warnings))
     } else {
         Err(ConfigErrors::new(builder.errors, loaded.sources.clone()))
     }
@@ -61,6 +66,25 @@ struct Builder<'a> {
     loaded: &'a Loaded,
     ground: &'a Ground,
     errors: Vec<ConfigError>,
+    warnings: Vec<Warned>,
+}
+
+/// A warning, and all that give rise to it: settings that routes inherit are warned of once.
+struct Warned {
+    position: Position,
+    remark: Remark,
+    /// The filters' settings: `filters.cache`, `routes[2].filters.cache`.
+    settings: Vec<String>,
+}
+
+impl Warned {
+    fn told(self) -> ConfigError {
+        let Remark { key, message, help, .. } = self.remark;
+        let paths = self.settings.iter().map(|settings| format!("{settings}.{key}"));
+        let paths: Vec<String> = paths.collect();
+        let error = ConfigError::new(self.position, format!("{}: {message}", paths.join(", ")));
+        ConfigError { help, ..error }.with_path(paths.into_iter().next().unwrap_or_default())
+    }
 }
 
 impl Builder<'_> {
@@ -135,8 +159,12 @@ impl Builder<'_> {
                 ..Plan::default()
             },
         });
+        let matches = configured.map_or_else(Matches::default, |route| told(&route.matches));
         let filters = self.loaded.chain(direction, index);
-        let links = filters.iter().filter_map(|filter| self.link(filter, &route)).collect();
+        let links = filters.iter();
+        let links = links
+            .filter_map(|filter| self.link(filter, index, &route, &matches))
+            .collect();
         self.off(direction, index, &route);
         CompiledRoute {
             route,
@@ -145,15 +173,26 @@ impl Builder<'_> {
         }
     }
 
-    fn link(&mut self, filter: &ConfiguredFilter, route: &Arc<Route>) -> Option<Link> {
+    fn link(
+        &mut self,
+        filter: &ConfiguredFilter,
+        index: Option<usize>,
+        route: &Arc<Route>,
+        matches: &Matches,
+    ) -> Option<Link> {
+        let warnings = Warnings::default();
         let context = Context {
             filter: &filter.name,
             route,
+            matches,
             telemetry: &self.ground.telemetry,
             state: &self.ground.state,
             background: &self.ground.background,
+            warnings: &warnings,
         };
-        match self.filter(filter, &context) {
+        let built = self.filter(filter, &context);
+        self.warn(filter, index, warnings);
+        match built {
             // One that takes part in nothing costs nothing.
             Ok((_, built)) if built.phases() == Phases::NONE => None,
             Ok((plugin, built)) => Some(Link {
@@ -174,13 +213,17 @@ impl Builder<'_> {
         // What is built here for nothing leaves no metric and no state behind.
         let (telemetry, state) = (Telemetry::default(), SharedState::default());
         let background: Arc<dyn Dispatcher> = Arc::new(NoBackground);
+        // Nor is there anything to warn of in what does nothing.
+        let warnings = Warnings::default();
         for filter in self.loaded.off(direction, index) {
             let context = Context {
                 filter: &filter.name,
                 route,
+                matches: &Matches::default(),
                 telemetry: &telemetry,
                 state: &state,
                 background: &background,
+                warnings: &warnings,
             };
             if let Err(mut errors) = self.filter(&filter, &context) {
                 // What is still missing may come with `enabled: true`, from another layer.
@@ -202,11 +245,32 @@ impl Builder<'_> {
         {
             Ok(built) => Ok(Ok(built)),
             Err(BuildError::Shape(error)) => Err(error),
-            Err(BuildError::Meaning(message)) => Ok(Err(message)),
+            Err(BuildError::Meaning(message)) => Ok(Err(vec![error(format!("{}: {message}", filter.path))])),
+            Err(BuildError::Mistakes(mistakes)) => Ok(Err(mistakes
+                .into_iter()
+                .map(|mistake| remarked(filter, mistake))
+                .collect())),
         });
-        match built? {
-            Ok(built) => Ok((entry.name, built)),
-            Err(message) => Err(vec![error(format!("{}: {message}", filter.path))]),
+        built?.map(|built| (entry.name, built))
+    }
+
+    /// Takes note of what a filter warns of.
+    fn warn(&mut self, filter: &ConfiguredFilter, index: Option<usize>, warnings: Warnings) {
+        let settings = index.map_or_else(
+            || filter.path.clone(),
+            |index| format!("routes[{index}].filters.{}", filter.name),
+        );
+        for remark in warnings.into_remarks() {
+            let position = place(&filter.settings, remark.key).pos.clone();
+            let mut known = self.warnings.iter_mut();
+            match known.find(|known| known.position == position && known.remark == remark) {
+                Some(known) => known.settings.push(settings.clone()),
+                None => self.warnings.push(Warned {
+                    position,
+                    remark,
+                    settings: vec![settings.clone()],
+                }),
+            }
         }
     }
 
@@ -217,6 +281,39 @@ impl Builder<'_> {
                 self.errors.push(error);
             }
         }
+    }
+}
+
+/// A mistake, at the setting it is about. What it says of a value from the environment is taken back.
+fn remarked(filter: &ConfiguredFilter, mistake: Remark) -> ConfigError {
+    let Remark {
+        key,
+        message,
+        help,
+        missing,
+    } = mistake;
+    let node = place(&filter.settings, key);
+    let message = node.without_variables(message);
+    let path = format!("{}.{key}", filter.path);
+    let error = ConfigError::new(node.pos.clone(), format!("{path}: {message}"));
+    ConfigError { help, missing, ..error }.with_path(path)
+}
+
+/// The value of a setting, or the nearest mapping around it that is written.
+fn place<'n>(settings: &'n Node, key: &str) -> &'n Node {
+    let keys: Vec<&str> = key.split('.').collect();
+    let written = (0..=keys.len()).rev().find_map(|length| settings.at(&keys[..length]));
+    written.unwrap_or(settings)
+}
+
+/// A route's conditions as plugins are told them.
+fn told(conditions: &config::Match) -> Matches {
+    let headers = conditions.headers.iter();
+    let present = headers.filter(|(_, wanted)| !matches!(wanted, HeaderMatch::Present { present: false }));
+    Matches {
+        path: conditions.path.as_ref().map(|path| path.as_str().to_owned()),
+        methods: conditions.allowed_methods(),
+        headers: present.filter_map(|(name, _)| name.parse().ok()).collect(),
     }
 }
 

@@ -5,10 +5,13 @@
 
 mod bounds;
 mod case;
+mod operating;
 mod origin;
 mod parse;
 mod run;
+mod scene;
 mod seen;
+mod sharing;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;

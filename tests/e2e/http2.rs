@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 
 use crate::support::{
-    App, GET, H2App, H2Client, OK, Setup, Sidecar, collect, fields, pattern, read_body, send_body, wait,
+    App, GET, H2App, H2Client, OK, Setup, Sidecar, collect, fields, nobody, pattern, read_body, send_body, wait,
 };
 
 fn before(app: &H2App) -> Sidecar {
@@ -233,6 +233,17 @@ fn the_answer_to_head_ends_with_its_head() {
     origin.send("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n");
     let answer = wait(collect(response)).unwrap();
     assert_eq!(answer.headers["content-length"], "1000");
+    assert!(answer.body.is_empty());
+}
+
+#[test]
+fn an_answer_of_the_sidecars_own_to_head_ends_with_its_head() {
+    let sidecar = Setup::before(format!("http://{}", nobody())).start();
+    let mut client = H2Client::connect(sidecar.inbound());
+    let request = Request::head("http://a/").body(()).unwrap();
+    let (response, _) = client.send(request, true);
+    let answer = wait(collect(response)).unwrap();
+    assert_eq!(answer.status, 502);
     assert!(answer.body.is_empty());
 }
 

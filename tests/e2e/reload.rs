@@ -59,3 +59,26 @@ fn a_listener_that_a_reload_adds_is_said_to_need_a_restart() {
     assert_eq!(sidecar.reload().status, 200);
     sidecar.stop();
 }
+
+#[test]
+fn what_may_be_a_mistake_is_told_at_the_start_and_at_each_reload() {
+    let app = App::listen();
+    let doubtful = "{ match: { path: /me }, filters: { cache: { enabled: true, ttl: 1m } } }";
+    let setup = Sidecar::setup(&app);
+    let yaml = setup.with(&format!("routes: [{doubtful}]\n")).yaml();
+    let mut sidecar = Process::run(&yaml);
+    let inbound = sidecar.inbound();
+    let warning = "routes[0].filters.cache.ttl: one caller may get another's response";
+    let told = |log: &str| {
+        let lines = log.lines();
+        lines
+            .filter(|line| line.contains("WARN") && line.contains(warning))
+            .count()
+    };
+    assert_eq!(told(&sidecar.said), 1, "{}", sidecar.said);
+    assert_eq!(sidecar.reload().status, 200);
+    sidecar.await_log("configuration reloaded");
+    assert_eq!(told(&sidecar.said), 2, "{}", sidecar.said);
+    serves(inbound, &app);
+    sidecar.stop();
+}

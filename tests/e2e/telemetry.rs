@@ -594,7 +594,9 @@ fn connections_are_gauged_and_counted() {
 fn every_metric_has_its_line_in_the_manual() {
     let app = App::listen();
     let collector = Collector::start();
-    let sidecar = exporting(&collector, &app).filters("limits: { body: 3 }").start();
+    let sidecar = exporting(&collector, &app)
+        .filters("limits: { body: 3 }, cache: { enabled: true }")
+        .start();
     exchange(&sidecar, &app, GET, &answer(200));
     let mut client = sidecar.connect();
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nfour");
@@ -606,7 +608,8 @@ fn every_metric_has_its_line_in_the_manual() {
         .collect();
     let page = |name: &str| std::fs::read_to_string(format!("docs/{name}.md")).unwrap();
     let own = page("metrics");
-    let pages = [&*own, &page("filters/metrics"), &page("filters/limits")].concat();
+    let pages = ["metrics", "limits", "cache"].map(|name| page(&format!("filters/{name}")));
+    let pages = own.clone() + &pages.concat();
     for family in &families {
         // The page shows those of the other direction by one of them.
         let family = family.replace("http_client_", "http_server_");

@@ -23,11 +23,11 @@ pub(super) fn answer(
     now: Instant,
     said: Option<HeaderValue>,
 ) -> Response {
-    // Conditions and ranges are of a 200 (RFC 9110, sections 13.2.1 and 14.2).
-    let (status, mut fields, body) = if entry.status != StatusCode::OK {
-        whole(entry)
-    } else if is_not_modified(entry, method, headers) {
+    // Ranges are of a 200 (RFC 9110, section 14.2).
+    let (status, mut fields, body) = if is_not_modified(entry, method, headers) {
         (StatusCode::NOT_MODIFIED, entry.headers_of_not_modified(), Body::Empty)
+    } else if entry.status != StatusCode::OK {
+        whole(entry)
     } else {
         match asked_for(entry, method, headers) {
             Ranged::Whole => whole(entry),
@@ -47,9 +47,10 @@ pub(super) fn answer(
     }
 }
 
-/// Whether a client has the entry already.
+/// Whether a client has the entry already. Conditions are of a 200 (RFC 9110, section 13.2.1).
 pub(super) fn is_not_modified(entry: &Entry, method: &Method, headers: &HeaderMap) -> bool {
-    if !headers.contains_key(IF_NONE_MATCH) && !headers.contains_key(IF_MODIFIED_SINCE) {
+    let asks = headers.contains_key(IF_NONE_MATCH) || headers.contains_key(IF_MODIFIED_SINCE);
+    if entry.status != StatusCode::OK || !asks {
         return false;
     }
     let (etag, last_modified) = (entry.field(&ETAG), entry.field(&LAST_MODIFIED));

@@ -33,8 +33,8 @@ pub struct Config {
     pub key: KeyConfig,
     /// Requests that the cache leaves alone.
     pub bypass: BypassConfig,
-    /// How long responses of other statuses than 200 are fresh that say nothing of it themselves, by status.
-    pub negative: BTreeMap<u16, HumanDuration>,
+    /// How long responses that are no success are fresh if they say nothing of it themselves, by status: `{ 404: 10s }`.
+    pub negative: BTreeMap<String, HumanDuration>,
     /// The guess for responses that say nothing but when they were last modified.
     pub heuristic: HeuristicConfig,
     /// `false` for data bound to one caller: responses to different callers are never mixed, `private` ones and those with
@@ -250,12 +250,33 @@ pub struct InvalidateConfig {
     pub prefixes: Vec<String>,
 }
 
+/// Which way requests go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// To the app.
+    Inbound,
+    /// From the app.
+    Outbound,
+}
+
+impl From<Side> for crate::Direction {
+    fn from(side: Side) -> Self {
+        match side {
+            Side::Inbound => Self::Inbound,
+            Side::Outbound => Self::Outbound,
+        }
+    }
+}
+
 /// What is fetched when the sidecar starts.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct WarmConfig {
     /// URLs as clients ask for them: `http://shop.example/products`.
     pub urls: Vec<String>,
+    /// Whether they are the app's own, `inbound`, or what it asks others for, `outbound`.
+    pub direction: Side,
     /// The most fetches a second.
     pub rate: u32,
 }
@@ -264,6 +285,7 @@ impl Default for WarmConfig {
     fn default() -> Self {
         Self {
             urls: Vec::new(),
+            direction: Side::Inbound,
             rate: 10,
         }
     }

@@ -159,6 +159,11 @@ impl Entry {
         self.age.saturating_add(now.saturating_duration_since(self.then))
     }
 
+    /// Whether it arrived later than another.
+    pub(super) fn is_newer_than(&self, other: &Self) -> bool {
+        self.then > other.then
+    }
+
     /// Bytes it takes up with a key of that length.
     pub(super) fn weight(&self, key: usize) -> u64 {
         let chosen_by = self.chosen_by.iter().flatten();
@@ -223,6 +228,11 @@ impl Entry {
     /// The refresh came to nothing; another may be tried.
     pub(super) fn release_refresh(&self) {
         self.refreshing.store(false, Ordering::Release);
+    }
+
+    /// Whether the origin can be asked if it is still good.
+    pub(super) fn has_validator(&self) -> bool {
+        self.field(&ETAG).is_some() || self.field(&LAST_MODIFIED).is_some()
     }
 
     /// The first value of a field.

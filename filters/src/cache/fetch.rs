@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use http::header::{
     AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
-    SET_COOKIE,
+    SET_COOKIE, VIA,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use pingora_http::ResponseHeader;
@@ -27,7 +27,7 @@ use super::update;
 use super::vary::{Vary, write_secondary};
 use super::warm::Fields;
 use super::{Inner, NAME, url_of};
-use crate::{Exchange, Turn};
+use crate::{Exchange, Turn, via};
 
 /// A request that went to the app, and what its response may become.
 pub(super) struct Fetch {
@@ -49,6 +49,8 @@ pub(super) struct Fetch {
     /// Nobody waits for it.
     pub(super) background: bool,
     receiving: Option<Receiving>,
+    /// The client has the response already and gets a 304.
+    silent: bool,
     /// The request fields the response is chosen by; `None` where they must not be kept.
     chosen_by: Option<Fields>,
 }
@@ -64,8 +66,6 @@ struct Receiving {
     most: u64,
     expected: Option<u64>,
     reserved: Reserved,
-    /// The client has it already and gets a 304.
-    silent: bool,
     began: Instant,
 }
 
@@ -100,6 +100,7 @@ impl Fetch {
             client: HeaderMap::new(),
             background: false,
             receiving: None,
+            silent: false,
             chosen_by: None,
         }
     }
@@ -159,7 +160,7 @@ impl Inner {
             Ok(receiving) => {
                 self.forwarded(head, fetch, true, fetch.detail);
                 exchange.ledger.enter(NAME, "stored");
-                if receiving.silent {
+                if fetch.silent {
                     not_modified(head);
                 }
                 fetch.receiving = Some(receiving);
@@ -192,22 +193,13 @@ impl Inner {
         let Some(entry) = fetch.stale.clone() else {
             return Turn::Keep;
         };
-        let headers = self.freshened(&entry, &head.headers);
-        let fresh = Arc::new(self.entry(
-            exchange,
-            entry.status,
-            &headers,
-            fetch,
-            entry.tags().to_vec(),
-            entry.body.clone(),
-        ));
-        fresh.inherit(&entry);
-        let control = ResponseControl::of(&headers, &self.rules.targeted);
-        if control.no_store {
-            self.store.remove(&fetch.key);
+        let (shown, stored) = if update::is_validated(&entry, &head.headers) {
+            self.update(exchange, &head.headers, fetch, &entry)
         } else {
-            self.keep(fetch, fresh.clone());
-        }
+            // It was asked about this version alone, and says that another is still good: this once.
+            self.store.remove(&fetch.key);
+            (entry.clone(), false)
+        };
         if let Some(lead) = fetch.lead.take() {
             lead.fill().done();
         }
@@ -217,7 +209,7 @@ impl Inner {
         exchange.ledger.enter(NAME, "revalidated");
         let now = received(exchange);
         let mut response = answer(
-            &fresh,
+            &shown,
             &exchange.request.method,
             &conditions(exchange, fetch),
             now,
@@ -227,13 +219,37 @@ impl Inner {
             // For this client, and nobody else.
             let _ = response.head.append_header(SET_COOKIE, cookie.clone());
         }
-        status::forwarded(&mut response.head, fetch.forward, Some(head.status), true, fetch.detail);
+        status::forwarded(
+            &mut response.head,
+            fetch.forward,
+            Some(head.status),
+            stored,
+            fetch.detail,
+        );
         Turn::Replace(response)
     }
 
-    fn freshened(&self, entry: &Entry, newer: &HeaderMap) -> HeaderMap {
-        let control = ResponseControl::of(newer, &self.rules.targeted);
-        update::freshened(&entry.headers(), newer, &control, &self.rules.policy)
+    /// What is stored, with what a newer response without a body says of it; and whether that may be stored in its place. If
+    /// not, nothing is.
+    fn update(&self, exchange: &Exchange, newer: &HeaderMap, fetch: &Fetch, entry: &Entry) -> (Arc<Entry>, bool) {
+        let stored = entry.headers();
+        let headers = update::freshened(&stored, newer, &self.rules.targeted, self.rules.policy_of(exchange));
+        let control = ResponseControl::of(&headers, &self.rules.targeted);
+        let mut tags = entry.tags().to_vec();
+        let names = self.tag_names(newer);
+        tags.extend(names.iter().map(|name| self.cache.tags.get(name)));
+        let fresh = Arc::new(self.entry(exchange, entry.status, &headers, fetch, tags, entry.body.clone()));
+        fresh.inherit(entry);
+        // Under its key it is found by those fields that it varied by.
+        let may = Vary::of(&headers) == Vary::of(&stored)
+            && self.permits(exchange, entry.status, &headers, &control, fetch).is_ok()
+            && (names.is_empty() || self.cache.tags.remembers(fetch.born));
+        if may {
+            self.keep(fetch, fresh.clone(), self.lasts(&fresh));
+        } else {
+            self.store.remove(&fetch.key);
+        }
+        (fresh, may)
     }
 
     /// A stored response in place of an error, where that is allowed.
@@ -274,21 +290,12 @@ impl Inner {
         let Some(Slot::Entry(entry)) = self.store.get(&fetch.key) else {
             return;
         };
-        if head.status != entry.status || head.status != StatusCode::OK {
+        let is_current = entry.is_current(&self.cache.tags, url_of(&fetch.key));
+        if head.status != entry.status || head.status != StatusCode::OK || !is_current {
             return;
         }
         if update::is_of_same(&entry, &head.headers) {
-            let headers = self.freshened(&entry, &head.headers);
-            let fresh = self.entry(
-                exchange,
-                entry.status,
-                &headers,
-                fetch,
-                entry.tags().to_vec(),
-                entry.body.clone(),
-            );
-            fresh.inherit(&entry);
-            self.keep(fetch, Arc::new(fresh));
+            self.update(exchange, &head.headers, fetch, &entry);
         } else {
             self.store.remove(&fetch.key);
         }
@@ -320,16 +327,18 @@ impl Inner {
         let mut tags: Vec<Arc<Tag>> = names.iter().map(|name| self.cache.tags.get(name)).collect();
         tags.push(fetch.url.clone());
         let mut headers = head.headers.clone();
-        for name in storable::fields_to_drop(&control, &self.rules.policy, &head.headers) {
+        for name in storable::fields_to_drop(&control, self.rules.policy_of(exchange), &head.headers) {
             headers.remove(name);
         }
         headers.remove(CONTENT_LENGTH);
         headers.remove(super::status::CACHE_STATUS);
+        // The engine says on what it forwards that it did; what is stored says it itself (RFC 9110, section 7.6.3).
+        headers.append(VIA, HeaderValue::from_static(via(head.version)));
         if !headers.contains_key(DATE) {
             headers.insert(DATE, date(received_at(exchange)));
         }
         let shared = self.entry(exchange, head.status, &headers, fetch, tags, Bytes::new());
-        let silent = head.status == StatusCode::OK && is_not_modified(&shared, &exchange.request.method, &fetch.client);
+        fetch.silent = is_not_modified(&shared, &exchange.request.method, &fetch.client);
         if let Some(lead) = &fetch.lead {
             lead.fill().begin();
             if let Some(length) = expected {
@@ -350,7 +359,6 @@ impl Inner {
             most: self.rules.max_body,
             expected,
             reserved,
-            silent,
             began: exchange.timing.started,
         })
     }
@@ -362,25 +370,7 @@ impl Inner {
         control: &ResponseControl,
         fetch: &Fetch,
     ) -> Result<(), Refused> {
-        let request = &exchange.request;
-        let lifetime = self.lifetime(exchange, head.status, &head.headers, control);
-        let asked = Asked {
-            // A POST whose body is part of the key is as good as a GET.
-            method: if request.method == Method::POST {
-                &Method::GET
-            } else {
-                &request.method
-            },
-            authorization: request.headers.contains_key(AUTHORIZATION) && !self.rules.key.covers_authorization(),
-            no_store: fetch.asked.no_store,
-        };
-        let policy = &self.rules.policy;
-        storable::may_store(&asked, head.status, &head.headers, control, lifetime, policy).map_err(|reason| {
-            Refused {
-                reason,
-                lasting: head.status.is_success() && !matches!(reason, "request_no_store" | "partial"),
-            }
-        })?;
+        let source = self.permits(exchange, head.status, &head.headers, control, fetch)?;
         if exchange.ends_with_connection {
             return Err(Refused::lasting("ends_with_connection"));
         }
@@ -388,10 +378,39 @@ impl Inner {
         if kind.starts_with(b"text/event-stream") {
             return Err(Refused::lasting("event_stream"));
         }
-        if lifetime.1 == Source::Heuristic && self.rules.may_be_personal(&request.headers) {
+        if self.rules.may_be_personal(exchange, source) {
             return Err(Refused::now("cookie"));
         }
         Ok(())
+    }
+
+    /// Whether the RFC allows it.
+    fn permits(
+        &self,
+        exchange: &Exchange,
+        status: StatusCode,
+        headers: &HeaderMap,
+        control: &ResponseControl,
+        fetch: &Fetch,
+    ) -> Result<Source, Refused> {
+        let request = &exchange.request;
+        let lifetime = self.lifetime(exchange, status, headers, control);
+        let asked = Asked {
+            // A POST whose body is part of the key is as good as a GET, and HEAD tells of one.
+            method: if matches!(request.method, Method::POST | Method::HEAD) {
+                &Method::GET
+            } else {
+                &request.method
+            },
+            authorization: request.headers.contains_key(AUTHORIZATION) && !self.rules.key.covers_authorization(),
+            no_store: fetch.asked.no_store,
+        };
+        let policy = self.rules.policy_of(exchange);
+        storable::may_store(&asked, status, headers, control, lifetime, policy).map_err(|reason| Refused {
+            reason,
+            lasting: status.is_success() && !matches!(reason, "request_no_store" | "partial"),
+        })?;
+        Ok(lifetime.1)
     }
 
     fn lifetime(
@@ -401,7 +420,13 @@ impl Inner {
         headers: &HeaderMap,
         control: &ResponseControl,
     ) -> (Duration, Source) {
-        freshness::lifetime(status, headers, control, &self.rules.policy, received_at(exchange))
+        freshness::lifetime(
+            status,
+            headers,
+            control,
+            self.rules.policy_of(exchange),
+            received_at(exchange),
+        )
     }
 
     /// Writes the key anew if the response varies by fields that are not in it.
@@ -465,7 +490,7 @@ impl Inner {
             status,
             headers,
             body,
-            reuse: Stored::of(&control, lifetime, &self.rules.policy),
+            reuse: Stored::of(&control, lifetime, self.rules.policy_of(exchange)),
             age: freshness::initial_age(headers, exchange.timing.started_at, received_at(exchange)),
             then: received(exchange),
             born: fetch.born,
@@ -477,7 +502,7 @@ impl Inner {
 
     /// How long an entry is of use: fresh, or stale and standing in, or worth asking about.
     fn lasts(&self, entry: &Entry) -> Duration {
-        let validator = entry.field(&ETAG).is_some() || entry.field(&LAST_MODIFIED).is_some();
+        let validator = entry.has_validator();
         let stale = [
             entry.reuse.stale_while_revalidate,
             entry.reuse.stale_if_error,
@@ -489,19 +514,23 @@ impl Inner {
         lasts.min(Duration::from_secs(10 * 365 * 86_400))
     }
 
-    fn keep(&self, fetch: &Fetch, entry: Arc<Entry>) {
-        if entry.is_current(&self.cache.tags, url_of(&fetch.key)) {
-            let lasts = self.lasts(&entry);
+    /// Stores an entry, unless it was purged on its way, or is a slow one that another has overtaken.
+    fn keep(&self, fetch: &Fetch, entry: Arc<Entry>, lasts: Duration) {
+        let is_current = |entry: &Entry| entry.is_current(&self.cache.tags, url_of(&fetch.key));
+        let newer = |slot| matches!(slot, Slot::Entry(other) if other.is_newer_than(&entry) && is_current(&other));
+        if is_current(&entry) && !self.store.get(&fetch.key).is_some_and(newer) {
             self.store.put(fetch.key.clone(), Slot::Entry(entry), lasts);
         }
     }
 
     /// A piece of the response body, or its end.
     pub(super) fn body(&self, exchange: &mut Exchange, chunk: &mut Option<Bytes>, end: bool, fetch: &mut Fetch) {
+        // Nothing of it follows a 304, whatever becomes of it here.
+        let kept = if fetch.silent { chunk.take() } else { None };
         let Some(receiving) = &mut fetch.receiving else {
             return;
         };
-        if let Some(piece) = chunk.as_ref().filter(|piece| !piece.is_empty()) {
+        if let Some(piece) = kept.as_ref().or(chunk.as_ref()).filter(|piece| !piece.is_empty()) {
             let length = piece.len() as u64;
             receiving.size += length;
             let reserved = receiving.expected.is_some() || receiving.reserved.grow(length);
@@ -520,9 +549,6 @@ impl Inner {
                 lead.fill().push(piece.clone());
             }
             receiving.pieces.push(piece);
-            if receiving.silent {
-                *chunk = None;
-            }
         }
         if end {
             self.received(fetch);
@@ -550,10 +576,7 @@ impl Inner {
             entry.inherit(stale);
         }
         if !receiving.has_tags || self.cache.tags.remembers(fetch.born) {
-            let lasts = receiving.lasts;
-            if entry.is_current(&self.cache.tags, url_of(&fetch.key)) {
-                self.store.put(fetch.key.clone(), Slot::Entry(Arc::new(entry)), lasts);
-            }
+            self.keep(fetch, Arc::new(entry), receiving.lasts);
         }
         if let Some(lead) = fetch.lead.take() {
             lead.fill().done();
@@ -582,9 +605,10 @@ fn conditions(exchange: &Exchange, fetch: &Fetch) -> HeaderMap {
     headers
 }
 
-/// When the response head arrived.
+/// When the response head arrived: now, if it is the sidecar's own. By tokio's clock, which tests advance.
 fn received(exchange: &Exchange) -> Instant {
-    exchange.timing.first_byte.unwrap_or(exchange.timing.started)
+    let now = || tokio::time::Instant::now().into_std();
+    exchange.timing.first_byte.unwrap_or_else(now)
 }
 
 /// The same on the wall clock.

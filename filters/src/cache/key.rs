@@ -5,12 +5,13 @@
 //! counts; two hosts, ports or schemes never share a key. What says who the caller is goes in as a SHA-256 hash, so that no
 //! credential is kept.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::uri::{Authority, PathAndQuery};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use sha2::{Digest, Sha256};
 
 use super::config::{BypassConfig, KeyConfig};
 use super::warm::Fields;
-use crate::{BuildError, Exchange};
+use crate::{Exchange, Remark};
 
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -52,17 +53,20 @@ fn patterns(names: &[String]) -> Vec<Pattern> {
     names.iter().map(|name| Pattern::new(name)).collect()
 }
 
-/// Header names as configured.
-pub(super) fn names(names: &[String], key: &str) -> Result<Vec<HeaderName>, BuildError> {
-    let parsed = names.iter().map(|name| {
-        HeaderName::try_from(name.as_str())
-            .map_err(|_| BuildError::Meaning(format!("`{key}`: `{name}` is not a header name")))
-    });
-    parsed.collect()
+/// Header names as configured; what is none is told and left out.
+pub(super) fn names(names: &[String], key: &'static str, wrong: &mut Vec<Remark>) -> Vec<HeaderName> {
+    let mut parsed = Vec::with_capacity(names.len());
+    for name in names {
+        match HeaderName::try_from(name.as_str()) {
+            Ok(name) => parsed.push(name),
+            Err(_) => wrong.push(Remark::new(key, format!("`{name}` is not a header name"))),
+        }
+    }
+    parsed
 }
 
 /// How keys are written.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct KeyRule {
     include: Option<Vec<Pattern>>,
     exclude: Vec<Pattern>,
@@ -73,24 +77,29 @@ pub(super) struct KeyRule {
 }
 
 impl KeyRule {
-    pub(super) fn new(config: &KeyConfig, personal: bool) -> Result<Self, BuildError> {
-        let mut identity = names(&config.identity, "key.identity")?;
-        if identity.is_empty() && personal {
+    pub(super) fn new(config: &KeyConfig, personal: bool, wrong: &mut Vec<Remark>) -> Self {
+        let mut identity = names(&config.identity, "key.identity", wrong);
+        if config.identity.is_empty() && personal {
             identity = vec![header::AUTHORIZATION, header::COOKIE];
         }
-        Ok(Self {
+        Self {
             include: config.query.include.as_deref().map(patterns),
             exclude: patterns(&config.query.exclude),
             sort: config.query.sort,
-            headers: names(&config.headers, "key.headers")?,
+            headers: names(&config.headers, "key.headers", wrong),
             cookies: config.cookies.clone(),
             identity,
-        })
+        }
     }
 
     /// Whether entries belong to one caller.
     pub(super) fn has_identity(&self) -> bool {
         !self.identity.is_empty()
+    }
+
+    /// Whether a request says who the caller is.
+    pub(super) fn identifies(&self, headers: &HeaderMap) -> bool {
+        self.identity.iter().any(|name| headers.contains_key(name))
     }
 
     /// Whether a caller's credentials are all in the key.
@@ -162,6 +171,16 @@ impl KeyRule {
         }
     }
 
+    /// A URL as keys have it.
+    pub(super) fn url(&self, url: &Uri) -> Vec<u8> {
+        let mut written = Vec::new();
+        let authority = url.authority().map_or("", Authority::as_str);
+        let target = url.path_and_query().map_or("/", PathAndQuery::as_str);
+        let scheme = url.scheme_str().unwrap_or("http");
+        self.write_url(scheme, authority.as_bytes(), target.as_bytes(), &mut written);
+        written
+    }
+
     /// Writes a URL as keys have it.
     pub(super) fn write_url(&self, scheme: &str, authority: &[u8], target: &[u8], key: &mut Vec<u8>) {
         key.extend_from_slice(scheme.as_bytes());
@@ -205,6 +224,11 @@ impl KeyRule {
             .is_none_or(|patterns| patterns.iter().any(|pattern| pattern.matches(name)));
         included && !self.exclude.iter().any(|pattern| pattern.matches(name))
     }
+}
+
+/// A URL as keys have it where all of its query counts.
+pub(super) fn plain_url(url: &Uri) -> Vec<u8> {
+    KeyRule::default().url(url)
 }
 
 /// Scheme and authority, as the app is told them: a proxy in front that is trusted knows what the client asked for. From
@@ -257,12 +281,12 @@ pub(super) struct BypassRule {
 }
 
 impl BypassRule {
-    pub(super) fn new(config: &BypassConfig) -> Result<Self, BuildError> {
-        Ok(Self {
-            headers: names(&config.headers, "bypass.headers")?,
+    pub(super) fn new(config: &BypassConfig, wrong: &mut Vec<Remark>) -> Self {
+        Self {
+            headers: names(&config.headers, "bypass.headers", wrong),
             cookies: config.cookies.clone(),
             query: patterns(&config.query),
-        })
+        }
     }
 
     pub(super) fn matches(&self, exchange: &Exchange) -> bool {
@@ -288,7 +312,7 @@ mod tests {
     use crate::testing;
 
     fn rule(config: &str) -> KeyRule {
-        KeyRule::new(&serde_json::from_str(config).unwrap(), false).unwrap()
+        KeyRule::new(&serde_json::from_str(config).unwrap(), false, &mut Vec::new())
     }
 
     fn url(config: &str, target: &str) -> String {
@@ -396,7 +420,7 @@ mod tests {
     #[test]
     fn what_bypasses() {
         let config = r#"{"headers": ["x-fresh"], "cookies": ["preview"], "query": ["nocache"]}"#;
-        let rule = BypassRule::new(&serde_json::from_str(config).unwrap()).unwrap();
+        let rule = BypassRule::new(&serde_json::from_str(config).unwrap(), &mut Vec::new());
         let request = |target: &str, name: &'static str, value: &'static str| {
             let mut exchange = testing::exchange("GET", target);
             exchange.request.insert_header(name, value).unwrap();
@@ -411,8 +435,14 @@ mod tests {
 
     #[test]
     fn a_name_that_is_none_is_refused() {
-        let config = serde_json::from_str(r#"{"headers": ["x tenant"]}"#).unwrap();
-        assert!(KeyRule::new(&config, false).is_err());
+        let mut wrong = Vec::new();
+        let parsed = names(
+            &["x tenant".to_owned(), "x-tenant".to_owned()],
+            "key.headers",
+            &mut wrong,
+        );
+        assert_eq!(parsed, ["x-tenant"]);
+        assert_eq!(wrong, [Remark::new("key.headers", "`x tenant` is not a header name")]);
     }
 
     #[test]

@@ -2,14 +2,14 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE};
-use http::{HeaderMap, HeaderName, Method, StatusCode};
+use http::header::{AGE, CACHE_CONTROL, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, PRAGMA, RANGE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use pingora_http::RequestHeader;
 
-use super::answer::answer;
+use super::answer::{answer, is_not_modified};
 use super::control::RequestControl;
 use super::counters::Served;
 use super::entry::{self, Entry};
@@ -42,6 +42,13 @@ pub(super) struct Written<'a> {
     pub(super) key: &'a [u8],
     /// Where the key without the fields the response varies by ends.
     pub(super) primary: usize,
+}
+
+/// How often, and how long, a request has waited for another's fetch.
+#[derive(Clone, Copy, Default)]
+struct Waits {
+    tries: u32,
+    took: Duration,
 }
 
 /// A refresh, as the exchange that makes it finds it.
@@ -82,7 +89,7 @@ impl Inner {
         if let Some(reason) = self.leaves_alone(exchange) {
             return self.bypass(exchange, reason);
         }
-        self.decide(exchange, None, 0)
+        self.decide(exchange, None, Waits::default())
     }
 
     fn leaves_alone(&self, exchange: &Exchange) -> Option<&'static str> {
@@ -115,23 +122,23 @@ impl Inner {
         Step::Body(
             limit,
             Box::new(move |exchange, body| match body {
-                Some(body) => inner.decide(exchange, Some(&body), 0),
+                Some(body) => inner.decide(exchange, Some(&body), Waits::default()),
                 None => inner.bypass(exchange, "request_body_too_large"),
             }),
         )
     }
 
-    fn decide(self: &Arc<Self>, exchange: &mut Exchange, body: Option<&Bytes>, tries: u32) -> Step {
+    fn decide(self: &Arc<Self>, exchange: &mut Exchange, body: Option<&Bytes>, waits: Waits) -> Step {
         SCRATCH.with_borrow_mut(|key| {
             self.rules.key.write(exchange, body.map(|body| &body[..]), key);
             if key.len() > key::LONGEST {
                 return self.bypass(exchange, "key_too_long");
             }
-            self.look(exchange, key, body, tries)
+            self.look(exchange, key, body, waits)
         })
     }
 
-    fn look(self: &Arc<Self>, exchange: &mut Exchange, key: &mut Vec<u8>, body: Option<&Bytes>, tries: u32) -> Step {
+    fn look(self: &Arc<Self>, exchange: &mut Exchange, key: &mut Vec<u8>, body: Option<&Bytes>, waits: Waits) -> Step {
         let primary = key.len();
         let mut slot = self.store.get(key);
         let mut varies = false;
@@ -141,7 +148,7 @@ impl Inner {
             slot = self.store.get(key);
         }
         let written = Written { key, primary };
-        let now = exchange.timing.started;
+        let now = exchange.timing.started + waits.took;
         let (entry, passes) = match slot {
             Some(Slot::Entry(entry)) if entry.is_current(&self.cache.tags, url_of(written.key)) => (Some(entry), false),
             Some(Slot::Pass) => (None, true),
@@ -154,13 +161,13 @@ impl Inner {
             match reuse::judge(&entry.reuse, entry.age(now), &asked, true) {
                 Verdict::Fresh => {
                     self.refresh_ahead(exchange, entry, written);
-                    return self.serve(exchange, entry, Served::Hit, None);
+                    return self.serve(exchange, entry, now, Served::Hit, None);
                 }
                 Verdict::StaleWhileRevalidate => {
                     self.refresh_behind(exchange, entry, written);
-                    return self.serve(exchange, entry, Served::Stale, Some("stale_while_revalidate"));
+                    return self.serve(exchange, entry, now, Served::Stale, Some("stale_while_revalidate"));
                 }
-                Verdict::StaleAsked => return self.serve(exchange, entry, Served::Stale, Some("max_stale")),
+                Verdict::StaleAsked => return self.serve(exchange, entry, now, Served::Stale, Some("max_stale")),
                 Verdict::Revalidate(reason) => {
                     detail = Some(reason);
                     forward = match reason {
@@ -175,15 +182,15 @@ impl Inner {
             self.counters.count(Served::Miss);
             return Step::Refuse(ONLY_IF_CACHED);
         }
-        if !exchange.request.headers.contains_key(RANGE) && !passes && tries <= MOST_TRIES {
+        let leads = !passes && waits.tries <= MOST_TRIES;
+        if leads && !exchange.request.headers.contains_key(RANGE) {
             // Who wants part of what is not stored, or what cannot be, goes alone.
-            if let Some(step) = self.join(exchange, written, &asked, body, tries) {
+            if let Some(step) = self.join(exchange, written, &asked, body, waits) {
                 return step;
             }
-        } else if entry.is_none() && !passes && tries <= MOST_TRIES {
+        } else if leads && entry.is_none() {
             forward = Forward::Partial;
         }
-        let leads = !passes && tries <= MOST_TRIES;
         self.fetch(exchange, written, entry, Why { forward, detail, leads }, asked)
     }
 
@@ -196,12 +203,18 @@ impl Inner {
     }
 
     /// Answers with a stored response.
-    fn serve(&self, exchange: &mut Exchange, entry: &Arc<Entry>, served: Served, detail: Option<&'static str>) -> Step {
+    fn serve(
+        &self,
+        exchange: &mut Exchange,
+        entry: &Arc<Entry>,
+        now: Instant,
+        served: Served,
+        detail: Option<&'static str>,
+    ) -> Step {
         entry.used();
         self.counters.count_saved(served, entry.cost);
         exchange.ledger.enter(NAME, detail.unwrap_or("hit"));
         let request = &exchange.request;
-        let now = exchange.timing.started;
         let said = status::hit(entry.reuse.lifetime, entry.age(now), detail);
         Step::Respond(answer(entry, &request.method, &request.headers, now, said))
     }
@@ -213,7 +226,7 @@ impl Inner {
         written: Written<'_>,
         asked: &RequestControl,
         body: Option<&Bytes>,
-        tries: u32,
+        waits: Waits,
     ) -> Option<Step> {
         let wait = self.rules.collapse?;
         if asked.no_cache || asked.no_store || exchange.request.method == Method::HEAD {
@@ -222,18 +235,27 @@ impl Inner {
         let fill = self.store.filling(written.key)?;
         let follower = fill.follow();
         match fill.progress() {
-            Progress::Streaming(head) => Some(self.stream(exchange, &head, follower)),
+            Progress::Streaming(head) => {
+                let age = head.age(exchange.timing.started + waits.took);
+                let verdict = reuse::judge(&head.reuse, age, asked, true);
+                // What may not be served once it is stored may not be served on its way there either.
+                let is_current = head.is_current(&self.cache.tags, url_of(written.key));
+                let may = is_current && !matches!(verdict, Verdict::Revalidate(_));
+                may.then(|| self.stream(exchange, &head, age, follower))
+            }
             Progress::Waiting => {
-                if tries == 0 {
+                if waits.tries == 0 {
                     self.counters.collapsed.inc();
                 }
                 let (inner, body) = (self.clone(), body.cloned());
                 Some(Step::Wait(Box::pin(async move {
+                    let began = tokio::time::Instant::now();
                     let known = tokio::time::timeout(wait, follower.known()).await.is_ok();
+                    let took = waits.took + began.elapsed();
                     let resume: Resume = Box::new(move |exchange| {
                         let worth = known && !matches!(fill.progress(), Progress::Nothing);
-                        let next = if worth { tries + 1 } else { MOST_TRIES + 1 };
-                        let step = inner.decide(exchange, body.as_ref(), next);
+                        let tries = if worth { waits.tries + 1 } else { MOST_TRIES + 1 };
+                        let step = inner.decide(exchange, body.as_ref(), Waits { tries, took });
                         drop(follower);
                         step
                     });
@@ -245,11 +267,11 @@ impl Inner {
     }
 
     /// Answers with what another is still receiving.
-    fn stream(&self, exchange: &mut Exchange, head: &Arc<Entry>, follower: Follower) -> Step {
+    fn stream(&self, exchange: &mut Exchange, head: &Arc<Entry>, age: Duration, follower: Follower) -> Step {
         exchange.ledger.enter(NAME, "collapsed");
         self.counters.count_saved(Served::Collapsed, head.cost);
         let request = &exchange.request;
-        let (status, fields, body) = if super::answer::is_not_modified(head, &request.method, &request.headers) {
+        let (status, fields, body) = if is_not_modified(head, &request.method, &request.headers) {
             (StatusCode::NOT_MODIFIED, head.headers_of_not_modified(), Body::Empty)
         } else {
             (head.status, head.headers(), Body::Stream(Box::pin(follower)))
@@ -258,6 +280,7 @@ impl Inner {
             head: entry::head(status, fields),
             body,
         };
+        let _ = response.head.insert_header(AGE, HeaderValue::from(age.as_secs()));
         status::collapsed(&mut response.head);
         Step::Respond(response)
     }
@@ -288,7 +311,10 @@ impl Inner {
             exchange.plan.wanted = Some(crate::WantedBy(lead.fill().clone()));
         }
         let mut fetch = Fetch::new(written, url, born, why.forward, why.detail, asked, lead);
-        fetch.client = take_conditions(&mut exchange.request, entry.is_some() || (why.leads && !is_head));
+        let asks = entry.as_deref().is_some_and(Entry::has_validator);
+        let alone = exchange.request.headers.contains_key(RANGE) || is_head || !why.leads;
+        let take = if alone { asks } else { true };
+        fetch.client = take_conditions(&mut exchange.request, take);
         fetch.revalidates(exchange, entry);
         exchange.set_state(State::Fetch(Box::new(fetch)));
         Step::Continue
@@ -315,7 +341,8 @@ impl Inner {
         }
         let mut request = exchange.request.clone();
         request.set_method(Method::GET);
-        for name in [IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_RANGE, RANGE] {
+        // Neither what the client has nor what it would put up with is the cache's.
+        for name in [IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_RANGE, RANGE, CACHE_CONTROL, PRAGMA] {
             request.remove_header(&name);
         }
         let queued = self.background.dispatch(Background {
@@ -367,6 +394,8 @@ impl Inner {
             Some(lead),
         );
         fetch.background = true;
+        // It may have been purged since it was served.
+        let entry = entry.filter(|entry| entry.is_current(&self.cache.tags, url_of(&key)));
         fetch.revalidates(exchange, entry);
         exchange.set_state(State::Fetch(Box::new(fetch)));
         Step::Continue
@@ -399,7 +428,7 @@ struct Why {
 /// Takes the client's conditions out of a request that is to fetch what can be stored, to be weighed against that.
 fn take_conditions(request: &mut RequestHeader, take: bool) -> HeaderMap {
     let mut taken = HeaderMap::new();
-    if take && !request.headers.contains_key(RANGE) {
+    if take {
         for name in [IF_NONE_MATCH, IF_MODIFIED_SINCE] {
             take_all(request, &name, &mut taken);
         }

@@ -1,22 +1,28 @@
 //! What a route's cache does: its configuration, compiled.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, StatusCode, header};
 
 use super::config::{Class, Config, Method};
-use super::freshness::{Heuristic, Policy};
+use super::freshness::{Heuristic, Policy, Source};
 use super::key::{self, BypassRule, KeyRule};
-use crate::BuildError;
+use super::warm;
+use crate::{BuildError, Exchange, Remark};
 
 /// How long it is remembered that a URL's responses cannot be stored.
 pub(super) const PASS_FOR: Duration = Duration::from_secs(10);
 
 /// A route's configuration, compiled.
 pub(super) struct Rules {
-    pub(super) key: KeyRule,
+    pub(super) key: Arc<KeyRule>,
     pub(super) bypass: BypassRule,
-    pub(super) policy: Policy,
+    policy: Policy,
+    /// The configuration says that responses are for all, rather than that being the default.
+    for_all: bool,
+    /// For requests that do not say who the caller is.
+    anonymous: Policy,
     pub(super) post: Option<usize>,
     pub(super) get: bool,
     pub(super) max_body: u64,
@@ -34,42 +40,26 @@ pub(super) struct Rules {
 
 impl Rules {
     pub(super) fn new(config: &Config) -> Result<Self, BuildError> {
-        let mut wrong = Vec::new();
+        let mut wrong = mistakes(config);
         let personal = config.class.is_some_and(Class::is_personal);
         let shared = config.shared.unwrap_or(!personal);
-        let key = KeyRule::new(&config.key, personal && !shared)?;
-        if !shared && !key.has_identity() {
-            wrong.push("`shared: false` needs `key.identity`: the request headers that tell one caller from another, such as `[Authorization]`".to_owned());
-        }
-        if config.overrides && config.ttl.is_none() && config.class.is_none() {
-            wrong.push("`override: true` needs a `ttl` or a `class`".to_owned());
-        }
-        for (name, share) in [
-            ("heuristic.fraction", config.heuristic.fraction),
-            ("refresh.ahead", config.refresh.ahead),
-        ] {
-            if !(0.0..=1.0).contains(&share) {
-                wrong.push(format!("`{name}` is a share: from 0 to 1"));
-            }
-        }
-        if config.max_body.0 > config.max_size.0 / 4 {
+        let key = KeyRule::new(&config.key, personal && !shared, &mut wrong);
+        if !shared && !personal && config.key.identity.is_empty() {
+            let help = "name the request headers that tell one caller from another, such as `[Authorization]`";
             wrong.push(
-                "`max_body` is at most a quarter of `max_size`: one response must not empty the store".to_owned(),
+                Remark::new("shared", "`false` needs `key.identity`")
+                    .with_help(help)
+                    .of_missing(),
             );
         }
-        if config.warm.rate == 0 || config.refetch.rate == 0 {
-            wrong.push("a `rate` of 0 fetches nothing: leave the list empty instead".to_owned());
-        }
-        for prefix in &config.invalidate.prefixes {
-            if !prefix.starts_with('/') {
-                wrong.push(format!("`invalidate.prefixes`: `{prefix}` does not begin with `/`"));
-            }
-        }
         let mut negative = Vec::new();
-        for (&status, lifetime) in &config.negative {
-            match StatusCode::from_u16(status) {
-                Ok(status) if status.as_u16() >= 300 => negative.push((status, lifetime.0)),
-                _ => wrong.push(format!("`negative`: {status} is no status from 300 to 599")),
+        for (status, lifetime) in &config.negative {
+            match StatusCode::from_bytes(status.as_bytes()) {
+                Ok(status) if (300..600).contains(&status.as_u16()) => negative.push((status, lifetime.0)),
+                _ => {
+                    let message = format!("`{status}` is no status from 300 to 599");
+                    wrong.push(Remark::new("negative", message));
+                }
             }
         }
         let policy = Policy {
@@ -85,12 +75,15 @@ impl Rules {
             stale_if_error: config.stale_if_error.map(|limit| limit.0),
             identity: key.has_identity(),
         };
-        if !wrong.is_empty() {
-            return Err(BuildError::Meaning(wrong.join("; ")));
-        }
-        Ok(Self {
-            bypass: BypassRule::new(&config.bypass)?,
+        let rules = Self {
+            bypass: BypassRule::new(&config.bypass, &mut wrong),
+            anonymous: Policy {
+                shared: true,
+                identity: false,
+                ..policy.clone()
+            },
             policy,
+            for_all: config.shared == Some(true),
             post: config
                 .methods
                 .contains(&Method::Post)
@@ -102,17 +95,78 @@ impl Rules {
             refresh_ahead: config.refresh.ahead,
             refresh_min_hits: config.refresh.min_hits,
             client_directives: config.client_directives,
-            targeted: key::names(&config.targeted, "targeted")?,
-            tags: key::names(&config.tags, "tags")?,
+            targeted: key::names(&config.targeted, "targeted", &mut wrong),
+            tags: key::names(&config.tags, "tags", &mut wrong),
             invalidate_tags: config.invalidate.tags.clone(),
             invalidate_prefixes: config.invalidate.prefixes.clone(),
-            key,
-        })
+            key: Arc::new(key),
+        };
+        if wrong.is_empty() {
+            Ok(rules)
+        } else {
+            Err(BuildError::Mistakes(wrong))
+        }
     }
 
-    /// Whether responses to requests with these headers may be one caller's alone although nothing says so: a cookie may
-    /// say who asks.
-    pub(super) fn may_be_personal(&self, headers: &http::HeaderMap) -> bool {
-        self.policy.shared && !self.policy.identity && headers.contains_key(header::COOKIE)
+    /// What counts for an exchange. Callers that do not say who they are share a key, whoever they are.
+    pub(super) fn policy_of(&self, exchange: &Exchange) -> &Policy {
+        let headers = &exchange.request.headers;
+        // A key by tenant, say, does not tell the credentials within it apart, unless that is what `shared: false` says.
+        let other_credentials =
+            self.policy.shared && headers.contains_key(header::AUTHORIZATION) && !self.key.covers_authorization();
+        if self.key.identifies(headers) && !other_credentials {
+            &self.policy
+        } else {
+            &self.anonymous
+        }
     }
+
+    /// Whether a response whose lifetime is of that source may be one caller's alone although nothing says so: a cookie may
+    /// say who asks. An app that says how long its response is fresh, or an operator that it is for all, knows better.
+    pub(super) fn may_be_personal(&self, exchange: &Exchange, source: Source) -> bool {
+        let policy = self.policy_of(exchange);
+        matches!(source, Source::Heuristic | Source::Configured | Source::Negative)
+            && exchange.request.headers.contains_key(header::COOKIE)
+            && policy.mixes_callers()
+            && !policy.override_response
+            && !self.for_all
+    }
+}
+
+/// What is wrong with single settings, as far as their types do not tell.
+fn mistakes(config: &Config) -> Vec<Remark> {
+    let mut wrong = Vec::new();
+    if config.overrides && config.ttl.is_none() && config.class.is_none() {
+        wrong.push(Remark::new("override", "`true` needs a `ttl` or a `class`").of_missing());
+    }
+    for (key, share) in [
+        ("heuristic.fraction", config.heuristic.fraction),
+        ("refresh.ahead", config.refresh.ahead),
+    ] {
+        if !(0.0..=1.0).contains(&share) {
+            wrong.push(Remark::new(key, "expected a share, from 0 to 1"));
+        }
+    }
+    if config.max_body.0 > config.max_size.0 / 4 {
+        let message = "is more than a quarter of `max_size`: one response must not empty the store";
+        let help = "raise `max_size`, or lower `max_body`, which is 1MiB unless it is set";
+        wrong.push(Remark::new("max_body", message).with_help(help));
+    }
+    for (key, rate) in [("warm.rate", config.warm.rate), ("refetch.rate", config.refetch.rate)] {
+        if rate == 0 {
+            wrong.push(Remark::new(key, "0 a second fetches nothing, ever"));
+        }
+    }
+    for prefix in &config.invalidate.prefixes {
+        if !prefix.starts_with('/') {
+            let message = format!("`{prefix}` does not begin with `/`");
+            wrong.push(Remark::new("invalidate.prefixes", message));
+        }
+    }
+    for url in &config.warm.urls {
+        if warm::parse(url).is_none() {
+            wrong.push(Remark::new("warm.urls", warm::not_whole(url)));
+        }
+    }
+    wrong
 }

@@ -3,9 +3,12 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use http::Uri;
+
 use super::config::Config;
 use super::counters::{Counters, Served, StoreMetrics};
 use super::entry::Entry;
+use super::key::{self, KeyRule};
 use super::store::Store;
 use super::tags::Tags;
 use super::warm::{self, Fields, Job, Warmer};
@@ -22,14 +25,15 @@ pub struct Cache {
     /// By size; a store lives as long as a route that uses it.
     stores: Mutex<Vec<Weak<Store>>>,
     routes: Mutex<BTreeMap<String, Arc<Counters>>>,
+    keys: Mutex<Vec<Weak<KeyRule>>>,
 }
 
 /// What to purge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Purge {
-    /// All responses of a URL: `http://shop.example/products?page=2`.
+    /// All responses of a whole URL: `http://shop.example/products?page=2`.
     Url(String),
-    /// All whose URL begins so.
+    /// All whose URL begins so, `http://shop.example/products`, or whose path does: `/products`.
     Prefix(String),
     /// All with a tag.
     Tag(String),
@@ -90,6 +94,7 @@ impl Cache {
             refetch: Mutex::default(),
             stores: Mutex::default(),
             routes: Mutex::default(),
+            keys: Mutex::default(),
         }
     }
 
@@ -109,10 +114,23 @@ impl Cache {
         store
     }
 
-    /// The counters of a route.
-    pub(super) fn counts(&self, route: &str, counters: Arc<Counters>) {
+    /// Takes note of a route: what it counts, and how it writes keys.
+    pub(super) fn knows(&self, route: &str, counters: Arc<Counters>, key: &Arc<KeyRule>) {
         let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
         routes.insert(route.to_owned(), counters);
+        drop(routes);
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.retain(|key| key.strong_count() > 0);
+        keys.push(Arc::downgrade(key));
+    }
+
+    /// A URL as keys have it: each route may leave other parameters out.
+    fn written(&self, url: &Uri) -> Vec<Vec<u8>> {
+        let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut written: Vec<_> = keys.iter().filter_map(Weak::upgrade).map(|key| key.url(url)).collect();
+        written.sort();
+        written.dedup();
+        written
     }
 
     /// Takes over what a snapshot says of warming and fetching again.
@@ -120,12 +138,10 @@ impl Cache {
         *self.refetch.lock().unwrap_or_else(PoisonError::into_inner) =
             (config.refetch.top as usize, config.refetch.rate);
         let urls = &config.warm.urls;
-        for url in urls {
-            warm::parse(url).ok_or_else(|| not_whole(url))?;
-        }
         // Every route inherits the list, and so does every snapshot; it is fetched once.
         let mut warmed = self.warmed.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.warmer.is_active() && !urls.is_empty() && warmed.insert(urls.clone()) {
+        let own = self.warmer.direction() == config.warm.direction.into();
+        if own && self.warmer.is_active() && !urls.is_empty() && warmed.insert(urls.clone()) {
             self.warm(urls, config.warm.rate)?;
         }
         Ok(())
@@ -135,7 +151,7 @@ impl Cache {
     pub fn warm(&self, urls: &[String], rate: u32) -> Result<usize, String> {
         let parsed: Result<Vec<_>, String> = urls
             .iter()
-            .map(|url| warm::parse(url).ok_or_else(|| not_whole(url)))
+            .map(|url| warm::parse(url).ok_or_else(|| warm::not_whole(url)))
             .collect();
         let jobs = parsed?.into_iter().map(|url| Job {
             url,
@@ -165,14 +181,22 @@ impl Cache {
         stores.iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// Purges, visibly for every request that begins after this returns. How many stored responses it met.
-    pub fn purge(&self, purge: &Purge) -> u64 {
+    /// Purges, visibly for every request that begins after this returns. How many stored responses it met; or what is wrong
+    /// with the URL.
+    pub fn purge(&self, purge: &Purge) -> Result<u64, String> {
         let before = self.tags.now();
         match purge {
             Purge::Url(url) => {
-                self.tags.purge_known(url.as_bytes());
+                let url = warm::parse(url).ok_or_else(|| warm::not_whole(url))?;
+                for url in self.written(&url) {
+                    self.tags.purge_known(&url);
+                }
             }
-            Purge::Prefix(prefix) => self.tags.purge_prefix(prefix.as_bytes()),
+            Purge::Prefix(path) if path.starts_with('/') => self.tags.purge_prefix(path.as_bytes()),
+            Purge::Prefix(prefix) => {
+                let url = warm::parse(prefix).ok_or_else(|| warm::not_whole(prefix))?;
+                self.tags.purge_prefix(&key::plain_url(&url));
+            }
             Purge::Tag(tag) => self.tags.purge_tag(tag.as_bytes()),
             Purge::Everything => self.tags.purge_everything(),
         }
@@ -195,7 +219,7 @@ impl Cache {
             store.size();
         }
         self.fetch_again(best);
-        met
+        Ok(met)
     }
 
     /// What it holds and has done, with so many of the most used responses.
@@ -238,10 +262,6 @@ impl Cache {
             top,
         }
     }
-}
-
-fn not_whole(url: &str) -> String {
-    format!("`{url}` is no whole URL such as http://shop.example/products")
 }
 
 fn keep_best(best: &mut Vec<(u32, Vec<u8>, Arc<Entry>)>, top: usize) {

@@ -190,6 +190,15 @@ impl Store {
         }
     }
 
+    /// Whether no fetch is under way.
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
+        let fills = self.fills.iter();
+        fills.fold(self.filling.load(Ordering::Relaxed) == 0, |idle, shard| {
+            idle && shard.lock().is_ok_and(|shard| shard.is_empty())
+        })
+    }
+
     /// Room for bytes that are being received; `None` when too many are.
     pub(super) fn reserve(self: &Arc<Self>) -> Reserved {
         Reserved {

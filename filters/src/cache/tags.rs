@@ -119,7 +119,7 @@ impl Tags {
         }
     }
 
-    /// Purges every key that begins so.
+    /// Purges every URL that begins so, or, where the prefix is a path, every one whose path does.
     pub(super) fn purge_prefix(&self, prefix: &[u8]) {
         let number = self.next();
         {
@@ -159,7 +159,7 @@ impl Tags {
             .iter()
             .rev()
             .take_while(|(_, number)| *number > born)
-            .any(|(prefix, _)| url.starts_with(prefix))
+            .any(|(prefix, _)| begins(url, prefix))
     }
 
     /// The number of the last purge by prefix or of everything: a response that has outlived it need not be asked again.
@@ -176,6 +176,15 @@ impl Tags {
     fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().unwrap().len()).sum()
     }
+}
+
+fn begins(url: &[u8], prefix: &[u8]) -> bool {
+    if !prefix.starts_with(b"/") {
+        return url.starts_with(prefix);
+    }
+    let authority = url.windows(3).position(|bytes| bytes == b"://").map_or(0, |at| at + 3);
+    let path = url[authority..].iter().position(|&byte| byte == b'/');
+    path.is_some_and(|path| url[authority + path..].starts_with(prefix))
 }
 
 #[cfg(test)]
@@ -216,6 +225,10 @@ mod tests {
         assert!(!tags.has_outlived(born, b"http://a/x/1"));
         assert!(tags.has_outlived(born, b"http://a/y"));
         assert!(tags.has_outlived(tags.now(), b"http://a/x/1"));
+        let born = tags.now();
+        tags.purge_prefix(b"/y");
+        assert!(!tags.has_outlived(born, b"https://b:1/y/2"));
+        assert!(tags.has_outlived(born, b"https://b:1/x/y"));
         let later = tags.now();
         tags.purge_everything();
         assert!(!tags.has_outlived(later, b"http://a/y"));

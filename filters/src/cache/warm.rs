@@ -47,6 +47,11 @@ impl Warmer {
         }
     }
 
+    /// Which way its requests go.
+    pub(super) fn direction(&self) -> Direction {
+        self.direction
+    }
+
     /// Whether anything is ever fetched.
     pub(super) fn is_active(&self) -> bool {
         self.background.is_active()
@@ -94,6 +99,11 @@ pub(super) fn parse(url: &str) -> Option<Uri> {
     let uri: Uri = url.parse().ok()?;
     let scheme = uri.scheme_str()?;
     (matches!(scheme, "http" | "https") && uri.authority().is_some()).then_some(uri)
+}
+
+/// What is said of a URL that cannot.
+pub(super) fn not_whole(url: &str) -> String {
+    format!("`{url}` is no whole URL such as http://shop.example/products")
 }
 
 fn request(job: &Job, direction: Direction, filter: &Arc<str>) -> Option<Background> {

@@ -200,7 +200,7 @@ impl Run<'_> {
     pub(super) fn hop(&self) -> Hop<'_> {
         let exchange = &self.story.exchange;
         Hop {
-            via: heads::via(exchange.connection.version),
+            via: pillion_filters::via(exchange.connection.version),
             x_forwarded: exchange.route.direction == Direction::Inbound
                 && self.side.forwarding.style == Style::XForwarded,
             client: self.client.address.as_ref(),
@@ -228,7 +228,7 @@ impl Run<'_> {
         heard: Instant,
     ) -> Tried {
         self.story.exchange.timing.first_byte = Some(heard);
-        let via = heads::via(head.version);
+        let via = pillion_filters::via(head.version);
         self.story.exchange.ends_with_connection = up.ends_with_connection(&head);
         let keep_alive = heads::receive_response(&mut head);
         if !request_sent

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use bytes::BytesMut;
 use http::header::{FORWARDED, VIA};
-use http::{HeaderMap, HeaderName, HeaderValue, Version};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora_http::RequestHeader;
 
 use super::insert;
@@ -180,14 +180,5 @@ impl<'a> Hop<'a> {
 pub(in crate::engine) fn write_via(via: &'static str, out: &mut BytesMut) {
     for part in ["Via: ", via, "\r\n"] {
         out.extend_from_slice(part.as_bytes());
-    }
-}
-
-/// The `Via` element for a message received in that version (RFC 9110, section 7.6.3).
-pub(in crate::engine) fn via(version: Version) -> &'static str {
-    match version {
-        Version::HTTP_2 => "2 pillion",
-        Version::HTTP_10 => "1.0 pillion",
-        _ => "1.1 pillion",
     }
 }
