@@ -11,9 +11,8 @@
 mod gate;
 
 use std::fmt;
-use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
@@ -28,7 +27,7 @@ use pingora_core::protocols::{
     UniqueIDType,
 };
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
 
 use self::gate::Gate;
@@ -350,15 +349,17 @@ impl Wire {
                 ReadHalf::Unix(half) => half.readable().await?,
             }
             let mut bytes = BytesMut::with_capacity(capacity);
-            // Not `try_read`, which does not conclude from a buffer it did not fill that there is no more: the next wait would
-            // begin with a read that finds nothing.
-            let read = match &mut self.read {
-                ReadHalf::Tcp(half) => at_once(half.read_buf(&mut bytes)).await,
-                ReadHalf::Unix(half) => at_once(half.read_buf(&mut bytes)).await,
+            let read = match &self.read {
+                ReadHalf::Tcp(half) => half.try_read_buf(&mut bytes),
+                ReadHalf::Unix(half) => half.try_read_buf(&mut bytes),
             };
-            if let Some(read) = read {
-                self.shared.received.fetch_add(read? as u64, Ordering::Relaxed);
-                return Ok(bytes);
+            match read {
+                Ok(n) => {
+                    self.shared.received.fetch_add(n as u64, Ordering::Relaxed);
+                    return Ok(bytes);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
             }
         }
     }
@@ -389,16 +390,6 @@ impl Wire {
         };
         matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
-}
-
-/// What a future gives without a wait; `None` if it has to wait.
-async fn at_once<F: Future>(future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
-    poll_fn(|cx| match future.as_mut().poll(cx) {
-        Poll::Ready(output) => Poll::Ready(Some(output)),
-        Poll::Pending => Poll::Ready(None),
-    })
-    .await
 }
 
 fn count(written: Poll<io::Result<usize>>, sent: &AtomicU64) -> Poll<io::Result<usize>> {
