@@ -287,7 +287,7 @@ impl Inner {
 
     /// What a response to HEAD tells of the response to GET that is stored (RFC 9111, section 4.3.5).
     fn head_says(&self, exchange: &mut Exchange, head: &ResponseHeader, fetch: &mut Fetch) {
-        let Some(Slot::Entry(entry)) = self.store.get(&fetch.key) else {
+        let Some(Slot::Entry(entry)) = self.store.peek(&fetch.key) else {
             return;
         };
         let is_current = entry.is_current(&self.cache.tags, url_of(&fetch.key));
@@ -439,7 +439,7 @@ impl Inner {
             return self.rules.key.chosen_by(&[], &exchange.request.headers);
         };
         let primary = &fetch.key[..fetch.primary];
-        let known = match self.store.get(primary) {
+        let known = match self.store.peek(primary) {
             Some(Slot::Varies(known)) => Some(known),
             _ => None,
         };
@@ -518,7 +518,7 @@ impl Inner {
     fn keep(&self, fetch: &Fetch, entry: Arc<Entry>, lasts: Duration) {
         let is_current = |entry: &Entry| entry.is_current(&self.cache.tags, url_of(&fetch.key));
         let newer = |slot| matches!(slot, Slot::Entry(other) if other.is_newer_than(&entry) && is_current(&other));
-        if is_current(&entry) && !self.store.get(&fetch.key).is_some_and(newer) {
+        if is_current(&entry) && !self.store.peek(&fetch.key).is_some_and(newer) {
             self.store.put(fetch.key.clone(), Slot::Entry(entry), lasts);
         }
     }

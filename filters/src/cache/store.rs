@@ -112,6 +112,12 @@ impl Store {
         self.map.get(key).map(|kept| kept.slot)
     }
 
+    /// What is kept under a key, for who does not ask on behalf of a client: where there is nothing, [`get`](Self::get) counts
+    /// that it was wanted, and a response that is counted twice while it is fetched once is let in before better ones.
+    pub(super) fn peek(&self, key: &[u8]) -> Option<Slot> {
+        self.map.contains_key(key).then(|| self.get(key)).flatten()
+    }
+
     /// Keeps something for so long.
     pub(super) fn put(&self, key: Key, slot: Slot, lasts: Duration) {
         self.map.insert(key, Kept { slot, lasts });
