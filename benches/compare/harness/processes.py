@@ -10,6 +10,7 @@ from pathlib import Path
 
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 PR_SET_PDEATHSIG = 1
+CPUCLOCK_SCHED = 2
 # Loaded before any fork: the child must not import or allocate more than it has to.
 LIBC = ctypes.CDLL(None)
 
@@ -60,6 +61,10 @@ class Process:
         if not self.alive():
             return None
         return sum(cpu_ticks(pid) for pid in tree(self.popen.pid)) / TICKS_PER_SECOND
+
+    def cpu_seconds_exactly(self):
+        """The same to the nanosecond: for loads of a few requests."""
+        return sum(cpu_nanoseconds(pid) for pid in tree(self.popen.pid)) / 1e9
 
     def resident_bytes(self):
         """Resident set of the whole tree; pages its processes share count once for each."""
@@ -164,6 +169,14 @@ def cpu_ticks(pid):
     # The command name may hold spaces and parentheses; fields 14 and 15 are counted from after it.
     fields = stat.rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])
+
+
+def cpu_nanoseconds(pid):
+    """As `cpu_ticks`, to the nanosecond: by the clock that the kernel has for each process."""
+    try:
+        return time.clock_gettime_ns((~pid << 3) | CPUCLOCK_SCHED)
+    except OSError:
+        return 0
 
 
 def resident_bytes(pid):
