@@ -15,10 +15,10 @@ from . import bodies, coded, configs, load, report
 
 PROXY_CORE, LOAD_CORE = 0, 1
 EVENT_SECONDS, EVENT_EVERY = 3, 0.02
-STREAMS = [("identity", 0), ("gzip", 6), ("br", 4), ("zstd", 3), ("br", 11), ("zstd", 19)]
+STREAMS = [("identity", 0), ("gzip", 6), ("br", 4), ("zstd", 3), ("br", 9), ("br", 11), ("zstd", 19)]
 LARGE = 10 << 20
 FETCHERS, SMALL_CONNECTIONS = 2, 4
-NEIGHBOURS = [("identity", 0), ("gzip", 6), ("zstd", 3), ("br", 4), ("br", 9), ("br", 11)]
+NEIGHBOURS = [("identity", 0), ("gzip", 6), ("zstd", 3), ("br", 4), ("br", 9)]
 
 
 def start_pillions(fleet, bench, found, wanted):
@@ -47,6 +47,7 @@ def events(options, found, fleet, bench):
     app = EventApp(bench.app)
     ports = start_pillions(fleet, bench, found, STREAMS)
     delays, faults = {of: [] for of in [("direct", 0), *STREAMS]}, {}
+    firsts = {of: [] for of in delays}
     for _ in range(options.rounds):
         for coding, level in delays:
             port = bench.app if coding == "direct" else ports[coding, level]
@@ -55,19 +56,22 @@ def events(options, found, fleet, bench):
                 faults[coding] = "no library for it"
                 continue
             arrived = stream(port, plain)
-            delays[coding, level] += [(at - app.sent[number]) * 1e3 for number, at in enumerate(arrived)]
+            first, *rest = [(at - app.sent[number]) * 1e3 for number, at in enumerate(arrived)]
+            firsts[coding, level].append(first)
+            delays[coding, level] += rest
             if len(arrived) != len(app.sent):
                 faults[f"{coding} {level}"] = f"{len(arrived)} events of {len(app.sent)}"
     figures = {of: quantiles(found) for of, found in delays.items() if found}
     base = figures["identity", 0]
     rows = [
-        [name(*of), str(len(delays[of]))]
+        [name(*of), str(len(delays[of])), f"{max(firsts[of]):.2f}"]
         + [f"{now:.2f}" for now in each]
         + [f"{now - was:+.2f}" for now, was in zip(each, base)]
         for of, each in figures.items()
     ]
-    heads = ["stream", "events", "p50 ms", "p99 ms", "max ms", "p50 more", "p99 more", "max more"]
-    return report.table(heads, rows), {name(*of): dict(zip(["p50", "p99", "max"], each)) for of, each in figures.items()}, faults
+    heads = ["stream", "events", "first ms", "p50 ms", "p99 ms", "max ms", "p50 more", "p99 more", "max more"]
+    named = {name(*of): {**dict(zip(["p50", "p99", "max"], each)), "first": firsts[of]} for of, each in figures.items()}
+    return report.table(heads, rows), named, faults
 
 
 def name(coding, level):
@@ -143,7 +147,7 @@ def neighbours(options, found, fleet, bench):
     rows, figures, faults = [], {}, {}
     for coding, level in [("alone", 0), *NEIGHBOURS]:
         port = ports["identity", 0] if coding == "alone" else ports[coding, level]
-        fetched = multiprocessing.Value("i", 0)
+        fetched = multiprocessing.Value("q", 0)
         fetchers = [] if coding == "alone" else [
             multiprocessing.Process(target=fetch, args=[port, coding, fetched], daemon=True) for _ in range(FETCHERS)
         ]  # fmt: skip
