@@ -154,6 +154,7 @@ static_resources:
                 codec_type: HTTP1
 {tracing}\
                 http_filters:
+{filters}\
                   - name: envoy.filters.http.router
                     typed_config:
                       "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
@@ -213,11 +214,12 @@ layered_runtime:
 """
 
 
-def envoy(port, app, service=None, sink=None, batch=None):
+def envoy(port, app, service=None, sink=None, batch=None, filters=""):
     """Traces every request when it has a service name; `batch` is the number of spans an export waits for."""
     return ENVOY.format(
         port=port,
         app=app,
+        filters=filters,
         tracing=ENVOY_TRACING.replace("SERVICE", service) if service else "",
         sink=ENVOY_SINK.replace("PORT", str(sink)) if service else "",
         runtime=ENVOY_BATCH.replace("BATCH", str(batch)) if batch else "",
@@ -284,3 +286,70 @@ VARNISH_LOGS_NOTHING = ",".join(
     Link Storage TTL Fetch_Body Length Filters
     """.split()
 )
+
+
+# Of files, with their lengths.
+NGINX_FILES_APP = """\
+    types {{
+        application/json json;
+        text/html html;
+    }}
+    server {{
+        listen 127.0.0.1:{port};
+        root {folder};
+        sendfile on;
+        open_file_cache max=100;
+    }}
+"""
+
+NGINX_GZIP = """\
+    gzip on;
+    gzip_comp_level {level};
+    gzip_min_length 0;
+    gzip_proxied any;
+    gzip_types application/json;
+    proxy_max_temp_file_size 0;
+"""
+
+# zlib's window and memory as nginx has them: with Envoy's own (12 and 5) a level would not mean the same.
+ENVOY_COMPRESSOR = """\
+                  - name: compressor_{coding}
+                    typed_config:
+                      "@type": type.googleapis.com/envoy.extensions.filters.http.compressor.v3.Compressor
+                      response_direction_config:
+                        common_config: {{ content_type: [application/json, text/html] }}
+                      compressor_library:
+                        name: {coding}
+                        typed_config:
+                          "@type": type.googleapis.com/envoy.extensions.compression.{kind}.compressor.v3.{message}
+                          {options}
+"""
+ENVOY_LIBRARIES = {
+    "gzip": ("gzip", "Gzip", "compression_level: COMPRESSION_LEVEL_{level}, window_bits: 15, memory_level: 8"),
+    "br": ("brotli", "Brotli", "quality: {level}, window_bits: 18"),
+    "zstd": ("zstd", "Zstd", "compression_level: {level}"),
+}
+
+
+def nginx_files(port, _app, folder):
+    return NGINX.format(many=MANY, rest=NGINX_FILES_APP.format(port=port, folder=folder))
+
+
+def nginx_gzip(port, app, levels):
+    rest = NGINX_GZIP.format(level=levels["gzip"]) + NGINX_PROXY.format(port=port, app=app, many=MANY)
+    return NGINX.format(many=MANY, rest=rest)
+
+
+def envoy_compressors(levels):
+    filters = []
+    for coding, level in levels.items():
+        kind, message, options = ENVOY_LIBRARIES[coding]
+        given = options.format(level=level).split(", ")
+        lines = ("\n" + " " * 26).join(given)
+        filters.append(ENVOY_COMPRESSOR.format(coding=coding, kind=kind, message=message, options=lines))
+    return "".join(filters)
+
+
+def pillion_compression(levels):
+    given = ", ".join(f"{coding}: {level}" for coding, level in levels.items())
+    return f"chain: [compression]\nfilters: {{ compression: {{ min_size: 0, cpu_limit: 1, levels: {{ {given} }} }} }}\n"

@@ -163,10 +163,10 @@ class Bench:
 
         return command
 
-    def envoy(self, tracing=False, batch=None):
+    def envoy(self, tracing=False, batch=None, filters=""):
         def command(name, port):
             service = name if tracing else None
-            config = self.write(f"{name}.yaml", configs.envoy(port, self.app, service, self.sink_grpc, batch))
+            config = self.write(f"{name}.yaml", configs.envoy(port, self.app, service, self.sink_grpc, batch, filters))
             quiet = ["--log-level", "error", "--disable-hot-restart"]
             return [self.tools["envoy"], "--concurrency", "1", *quiet, "--config-path", config]
 

@@ -1,12 +1,13 @@
 """The decisions of the harness, without sockets: python3 -B -m unittest discover -s harness -t . (in benches/compare)."""
 
+import gzip
 import io
 import os
 import tempfile
 import unittest
 from pathlib import Path
 
-from . import configs, load, memory, processes, report, scenarios
+from . import bodies, coded, compression, configs, latency, load, memory, processes, report, scenarios
 
 WRK = """Running 3s test @ http://127.0.0.1:21003/small.json
   1 threads and 32 connections
@@ -131,8 +132,36 @@ class Memory(unittest.TestCase):
             self.assertGreaterEqual(processes.allocated_bytes(folder), 5000)
 
 
+class Compression(unittest.TestCase):
+    def test_bodies_are_the_same_every_time_and_about_as_long_as_they_say(self):
+        for size in [1 << 10, 64 << 10]:
+            self.assertEqual(bodies.listing(size), bodies.listing(size))
+            self.assertLess(abs(len(bodies.listing(size)) - size), 700)
+        self.assertEqual(bodies.page(), bodies.page())
+        self.assertTrue(60 << 10 < len(bodies.page()) < 100 << 10)
+
+    def test_every_level_of_every_coding_has_an_instance(self):
+        sets = compression.sets_of_levels()
+        for coding, levels in compression.LEVELS.items():
+            self.assertEqual({levels[coding] for levels in sets}, set(levels))
+
+    def test_what_gzip_made_is_understood_piece_by_piece(self):
+        body = gzip.compress(b"event")
+        decode = coded.decoder("gzip")
+        self.assertEqual(decode(body[:12]) + decode(body[12:]), b"event")
+
+    def test_a_cells_row_says_what_compressing_added(self):
+        plain = compression.Cell("pillion", "b", "identity", 0, None, bytes=100, microseconds=10)
+        cell = compression.Cell("pillion", "b", "gzip", 6, None, bytes=50, microseconds=30)
+        self.assertIn("| gzip 6 | 50 | 30 (+20) |", compression.table([plain, cell], "b", ["pillion"]))
+
+    def test_percentiles_of_wrk_are_milliseconds(self):
+        self.assertEqual(latency.percentiles(WRK.format(errors="", statuses="")), [0.41, 1.03, 4.1])
+
+
 class Proc(unittest.TestCase):
     def test_this_process_has_used_cpu_and_memory(self):
         self.assertIn(os.getpid(), processes.tree(os.getpid()))
+        self.assertGreater(processes.cpu_nanoseconds(os.getpid()), 0)
         self.assertGreater(processes.resident_bytes(os.getpid()), 1 << 20)
         self.assertGreater(processes.machine_busy_seconds(), 0)
