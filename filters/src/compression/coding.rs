@@ -10,6 +10,13 @@ use serde::Deserialize;
 /// Windows are no larger than this many bits: 256 KiB. A larger one gains little on what an API says and costs each stream
 /// its size.
 const WINDOW_BITS: u32 = 18;
+/// The same for brotli, whose middle levels make more of a larger body than its lower ones only with 512 KiB.
+const BROTLI_WINDOW_BITS: u32 = 19;
+/// Brotli's middle levels take a much slower way with a smaller window than this, however small the body is.
+const BROTLI_LEAST_WINDOW_BITS: u32 = 17;
+/// Input is worked on in blocks of 64 KiB at the highest levels too, which would take 256 KiB: the worker's other exchanges
+/// wait for a block.
+const BROTLI_BLOCK_BITS: i32 = 16;
 /// What a peer may need to decode what others made: 8 MiB (RFC 8878, section 3.1.1.1.2, and RFC 9659).
 const MAX_WINDOW_BITS: u32 = 23;
 const BUFFER: usize = 4096;
@@ -107,18 +114,25 @@ impl Encoder {
     pub(crate) fn new(coding: Coding, level: u32, length: Option<u64>) -> io::Result<Self> {
         let sink = Sink::new(usize::MAX);
         // A window larger than the body is wasted.
-        let bits = length.map_or(WINDOW_BITS, |length| length.max(1).ilog2() + 1);
-        let bits = bits.clamp(10, WINDOW_BITS);
+        let bits = length.map_or(u32::MAX, |length| length.max(1).ilog2() + 1);
         Ok(match coding {
             Coding::Zstd => {
                 let mut encoder = zstd::stream::write::Encoder::new(sink, i32::try_from(level).unwrap_or(3))?;
-                encoder.window_log(bits)?;
+                encoder.window_log(bits.clamp(10, WINDOW_BITS))?;
+                // Its tables are as large as the body wants them.
+                encoder.set_pledged_src_size(length)?;
                 Self::Zstd(Box::new(encoder))
             }
             Coding::Br => {
+                let least = if (5..9).contains(&level) {
+                    BROTLI_LEAST_WINDOW_BITS
+                } else {
+                    10
+                };
                 let params = BrotliEncoderParams {
                     quality: i32::try_from(level).unwrap_or(4),
-                    lgwin: bits.cast_signed(),
+                    lgwin: bits.clamp(least, BROTLI_WINDOW_BITS).cast_signed(),
+                    lgblock: if level >= 9 { BROTLI_BLOCK_BITS } else { 0 },
                     size_hint: length.and_then(|length| usize::try_from(length).ok()).unwrap_or(0),
                     ..BrotliEncoderParams::default()
                 };
