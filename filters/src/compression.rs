@@ -348,8 +348,12 @@ impl Compressor {
         }
     }
 
-    /// A 304 names the body the client has: if that is a compressed one, its tag is that one's.
+    /// A 304 names the body the client has: if that is a compressed one, its tag is that one's. It says what the 200 would
+    /// have been chosen by (RFC 9110, section 15.4.5).
     fn not_modified(&self, exchange: &mut Exchange, head: &mut ResponseHeader) {
+        if !exchange.revalidates && self.recodes.wanted.may_vary(&head.headers) {
+            vary(head);
+        }
         let Some(tag) = head.headers.get(ETAG).cloned() else {
             return;
         };
@@ -365,7 +369,6 @@ impl Compressor {
                 if let Ok(marked) = HeaderValue::from_bytes(&marked) {
                     let _ = head.insert_header(ETAG, marked);
                 }
-                vary(head);
                 return;
             }
         }

@@ -109,6 +109,8 @@ pub struct Exchange {
     /// Whether the response body ends with the upstream's connection and in no other way, so that nobody can tell a whole one
     /// from one that was cut short. Set with the response head.
     pub ends_with_connection: bool,
+    /// Whether a filter asks if a response that it has stored is still good: then a 304 is its answer, and not the client's.
+    pub revalidates: bool,
     /// Set by the `request_id` filter.
     pub request_id: Option<HeaderValue>,
     /// Set by the `tracing` filter.
@@ -139,6 +141,7 @@ impl Exchange {
             plan,
             ledger: Ledger::default(),
             ends_with_connection: false,
+            revalidates: false,
             timing,
             request_id: None,
             trace: None,

@@ -285,6 +285,7 @@ fn conditions_work_with_both_kinds_of_tags() {
         ));
         let answer = client.read_answer();
         assert_eq!((answer.status, field(&answer, "etag")), (304, tag));
+        assert_eq!(field(&answer, "vary"), "Accept-Encoding");
         assert!(asked.contains("\"a\""), "{asked}");
         // And so does a change under a condition.
         let (_, asked) = scene.get(
@@ -293,6 +294,23 @@ fn conditions_work_with_both_kinds_of_tags() {
             &page("204 No Content", "", ""),
         );
         assert!(asked.to_lowercase().contains("if-match: \"a\""), "{asked}");
+    }
+}
+
+#[test]
+fn a_304_varies_as_its_200_would() {
+    for (fields, varies) in [
+        ("ETag: W/\"a\"\r\n", true),
+        ("Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n", true),
+        ("ETag: \"a\"\r\nContent-Type: text/html\r\n", true),
+        ("ETag: \"a\"\r\nContent-Type: image/png\r\n", false),
+        ("ETag: \"a\"\r\nCache-Control: no-transform\r\n", false),
+    ] {
+        let scene = Scene::with("");
+        let conditions = format!("If-None-Match: W/\"a\"\r\n{}", accept("br"));
+        let (answer, _) = scene.get("GET /", &conditions, &page("304 Not Modified", fields, ""));
+        assert_eq!(answer.status, 304);
+        assert_eq!(answer.field("vary").is_some(), varies, "{fields}");
     }
 }
 

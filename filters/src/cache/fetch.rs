@@ -116,6 +116,7 @@ impl Fetch {
                 self.asks |= request.insert_header(condition, value).is_ok();
             }
         }
+        exchange.revalidates = self.asks;
         self.stale = Some(entry);
     }
 

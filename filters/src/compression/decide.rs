@@ -125,6 +125,13 @@ impl Wanted {
         untouchable(status, headers).is_none() && self.types.contains(kind) && codable
     }
 
+    /// Whether the response that a 304 stands for may differ by `Accept-Encoding`. It seldom tells its type; one that does not
+    /// is taken for one that gains: to a cache a field too many costs less than one too few.
+    pub(super) fn may_vary(&self, headers: &HeaderMap) -> bool {
+        let kind = headers.get(CONTENT_TYPE);
+        untouchable(StatusCode::OK, headers).is_none() && kind.is_none_or(|kind| self.types.contains(kind.as_bytes()))
+    }
+
     /// The app has compressed it.
     fn coded(&self, coded: &[u8], accepted: Option<&Accepted>) -> Action {
         let acceptable = accepted.is_none_or(|accepted| accepted.accepts(coded));

@@ -401,6 +401,27 @@ fn a_client_that_cannot_read_what_the_app_made_gets_it_otherwise() {
 }
 
 #[test]
+fn what_is_revalidated_stays_stored_whatever_its_type() {
+    // The 304 that the cache is given says that it may vary: it does not tell the type.
+    for kind in ["text/html", "image/png"] {
+        let scene = Scene::with("", "");
+        let head = format!("Cache-Control: max-age=1\r\nAge: 5\r\nContent-Type: {kind}\r\nETag: \"a\"");
+        let (first, _) = scene.miss("GET /", "Accept-Encoding: br\r\n", &head, &html(500));
+        for _ in 0..2 {
+            let mut client = scene.ask("GET /", "Accept-Encoding: br\r\n");
+            let mut app = scene.app.accept();
+            let asked = app.read_head();
+            assert!(asked.contains("\"a\""), "{asked}");
+            app.send("HTTP/1.1 304 Not Modified\r\nConnection: close\r\nCache-Control: max-age=1\r\nAge: 5\r\nETag: \"a\"\r\n\r\n");
+            let answer = client.read_answer();
+            assert_eq!((answer.status, &answer.body), (200, &first.body), "{kind}");
+            assert_eq!(answer.field("vary"), first.field("vary"), "{kind}");
+        }
+        assert_eq!(first.field("vary").is_some(), kind == "text/html");
+    }
+}
+
+#[test]
 fn what_is_asked_for_again_is_made_smaller_behind_the_answer() {
     let scene = Scene::with("", "");
     let items: Vec<String> = (0..3000)
