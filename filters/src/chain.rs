@@ -7,7 +7,7 @@ use pingora_http::ResponseHeader;
 
 use crate::exchange::Exchange;
 use crate::failure::{Failure, Refusal};
-use crate::filter::{Attempt, AttemptResult, Filter, Phases, ResumeWithBody, Step, Turn, Verdict, Waiting};
+use crate::filter::{Attempt, Filter, Phases, ResumeWithBody, Step, Tried, Turn, Verdict, Waiting};
 use crate::outcome::Outcome;
 use crate::response::Response;
 
@@ -217,7 +217,7 @@ impl Chain {
     }
 
     /// After a try, however it went: every filter that was called before it hears of it.
-    pub fn attempt_done(&self, exchange: &mut Exchange, attempt: &Attempt, result: AttemptResult) -> Verdict {
+    pub fn attempt_done(&self, exchange: &mut Exchange, attempt: &Attempt, tried: Tried<'_>) -> Verdict {
         let attempted = std::mem::take(&mut exchange.attempted);
         let mut wanted = Verdict::Keep;
         let first = exchange.first;
@@ -226,9 +226,10 @@ impl Chain {
             let Some(link) = self.at(exchange, position) else {
                 continue;
             };
-            let verdict = link.filter.attempt_done(exchange, attempt, result);
-            if wanted == Verdict::Keep {
-                wanted = verdict;
+            match (wanted, link.filter.attempt_done(exchange, attempt, tried)) {
+                (_, Verdict::Stop) => wanted = Verdict::Stop,
+                (Verdict::Keep, verdict) => wanted = verdict,
+                _ => {}
             }
         }
         wanted

@@ -57,6 +57,8 @@ pub struct Route {
     pub matched: bool,
     /// Which listener the exchange came in by.
     pub direction: Direction,
+    /// The name of the upstream its requests go to; `None` for the host that each of them names.
+    pub upstream: Option<Arc<str>>,
     /// How errors made by the sidecar are written.
     pub error_format: ErrorFormat,
     /// The plan an exchange starts with.
@@ -152,6 +154,17 @@ impl Exchange {
             position: 0,
             slots: Slots::default(),
         }
+    }
+
+    /// The name of the upstream that the request goes to; `None` for the host it names.
+    pub fn upstream(&self) -> Option<&Arc<str>> {
+        self.plan.upstream.as_ref().or(self.route.upstream.as_ref())
+    }
+
+    /// Whether the request may reach an upstream twice: its method is idempotent (RFC 9110, section 9.2.2), or a filter
+    /// vouches for it.
+    pub fn is_repeatable(&self) -> bool {
+        self.plan.repeatable || self.request.method.is_idempotent()
     }
 
     /// Lets the exchange enter the chain at that filter, which finds this state.

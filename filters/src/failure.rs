@@ -35,6 +35,8 @@ pub enum Failure {
     /// The destination is one that nobody may be sent to, such as the sidecar's own admin API. Nothing was sent, nor would be
     /// the next time.
     DestinationForbidden,
+    /// No response head in the time for one try.
+    AttemptTimeout,
     /// No response head in time.
     FirstByteTimeout,
     /// No byte in either direction for too long.
@@ -59,12 +61,13 @@ pub enum Failure {
 
 impl Failure {
     /// All there are.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::NoEndpoint,
         Self::DnsError,
         Self::ConnectFailed,
         Self::ConnectTimeout,
         Self::DestinationForbidden,
+        Self::AttemptTimeout,
         Self::FirstByteTimeout,
         Self::IdleTimeout,
         Self::ExchangeTimeout,
@@ -85,6 +88,7 @@ impl Failure {
             Self::ConnectFailed => "connect_failed",
             Self::ConnectTimeout => "connect_timeout",
             Self::DestinationForbidden => "destination_forbidden",
+            Self::AttemptTimeout => "attempt_timeout",
             Self::FirstByteTimeout => "first_byte_timeout",
             Self::IdleTimeout => "idle_timeout",
             Self::ExchangeTimeout => "exchange_timeout",
@@ -106,7 +110,7 @@ impl Failure {
             Self::ConnectFailed => "connection_refused",
             Self::ConnectTimeout => "connection_timeout",
             Self::DestinationForbidden => "destination_ip_prohibited",
-            Self::FirstByteTimeout | Self::ExchangeTimeout => "http_response_timeout",
+            Self::AttemptTimeout | Self::FirstByteTimeout | Self::ExchangeTimeout => "http_response_timeout",
             Self::IdleTimeout => "connection_read_timeout",
             Self::UpstreamClosed => "connection_terminated",
             Self::ResponseIncomplete => "http_response_incomplete",
@@ -124,7 +128,7 @@ impl Failure {
             Self::ConnectFailed => "the upstream could not be reached",
             Self::ConnectTimeout => "the connection to the upstream was not open in time",
             Self::DestinationForbidden => "the sidecar does not connect to this address",
-            Self::FirstByteTimeout => "the upstream did not answer in time",
+            Self::AttemptTimeout | Self::FirstByteTimeout => "the upstream did not answer in time",
             Self::IdleTimeout => "the upstream stopped sending",
             Self::ExchangeTimeout => "the exchange took longer than its limit",
             Self::UpstreamClosed => "the upstream closed the connection without an answer",
@@ -141,9 +145,11 @@ impl Failure {
     pub fn status(self) -> StatusCode {
         match self {
             Self::NoEndpoint | Self::Stopped => StatusCode::SERVICE_UNAVAILABLE,
-            Self::ConnectTimeout | Self::FirstByteTimeout | Self::IdleTimeout | Self::ExchangeTimeout => {
-                StatusCode::GATEWAY_TIMEOUT
-            }
+            Self::ConnectTimeout
+            | Self::AttemptTimeout
+            | Self::FirstByteTimeout
+            | Self::IdleTimeout
+            | Self::ExchangeTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::DnsError
             | Self::ConnectFailed
             | Self::UpstreamClosed

@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::BitOr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -125,15 +126,31 @@ pub enum AttemptResult {
     Abandoned,
 }
 
+/// What came of a try, and what it says of another one.
+#[derive(Clone, Copy, Debug)]
+pub struct Tried<'a> {
+    /// What came of it.
+    pub result: AttemptResult,
+    /// The response head, where there is one. Nothing of it has gone to the client.
+    pub head: Option<&'a ResponseHeader>,
+    /// From the beginning of the try, connecting included, to the head or to what went wrong.
+    pub took: Duration,
+    /// Whether the upstream cannot have acted on the request: no byte of it reached a connection, or the peer says that it
+    /// has not looked at it (RFC 9113, section 8.7). Then any method may be sent again.
+    pub unprocessed: bool,
+    /// Whether all that was sent can be sent again. If not, no verdict brings another try about.
+    pub whole: bool,
+}
+
 /// What to do after a try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Its result stands.
+    /// Its result stands, unless another filter wants to try again.
     Keep,
-    /// Try again.
-    Retry,
-    /// Try again, at another endpoint.
-    FailOver,
+    /// Try again after this long, at another endpoint if there is one.
+    Retry(Duration),
+    /// Its result stands, whatever other filters want.
+    Stop,
 }
 
 /// A configured instance of a plugin: one step of a chain.
@@ -172,12 +189,12 @@ pub trait Filter: Send + Sync {
         Step::Continue
     }
 
-    /// After each try that [`attempt`](Self::attempt) was called for. Last to first; the first verdict other than
-    /// [`Verdict::Keep`] stands, and an [abandoned](AttemptResult::Abandoned) try is not repeated. Not called when the
+    /// After each try that [`attempt`](Self::attempt) was called for. Last to first; one [`Verdict::Stop`] ends it, otherwise
+    /// the first [`Verdict::Retry`] stands, and an [abandoned](AttemptResult::Abandoned) try is not repeated. Not called when the
     /// exchange is dropped on its way, because the sidecar stops: what a try holds belongs in
     /// [state](Exchange::set_state) that gives it back when dropped.
-    fn attempt_done(&self, exchange: &mut Exchange, attempt: &Attempt, result: AttemptResult) -> Verdict {
-        let _ = (exchange, attempt, result);
+    fn attempt_done(&self, exchange: &mut Exchange, attempt: &Attempt, tried: Tried<'_>) -> Verdict {
+        let _ = (exchange, attempt, tried);
         Verdict::Keep
     }
 

@@ -49,7 +49,7 @@ pub use context::{Context, DiscardLines, DiscardSpans, LineSink, Metrics, Shared
 pub use exchange::{Connection, Direction, Exchange, Route, Timing};
 pub use failure::{ErrorFormat, Failure, Refusal};
 pub use filter::{
-    Attempt, AttemptResult, Filter, Phases, Plugin, Resume, ResumeWithBody, Step, Turn, Verdict, Waiting,
+    Attempt, AttemptResult, Filter, Phases, Plugin, Resume, ResumeWithBody, Step, Tried, Turn, Verdict, Waiting,
 };
 pub use ledger::{Entry, Ledger};
 pub use outcome::{AttemptRecord, End, Outcome};

@@ -9,6 +9,8 @@ use std::time::Duration;
 pub struct Timeouts {
     /// To open a connection to an endpoint. Passed: 504.
     pub connect: Option<Duration>,
+    /// From the beginning of a try, connecting included, to its response head. Passed: 504, unless it is tried again.
+    pub attempt: Option<Duration>,
     /// From the request's last byte sent to the response head. Passed: 504.
     pub first_byte: Option<Duration>,
     /// Without a byte in either direction once the exchange is under way. Passed: 504, 408 or an aborted body.
@@ -24,6 +26,7 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             connect: Some(Duration::from_secs(1)),
+            attempt: None,
             first_byte: Some(Duration::from_secs(60)),
             idle: Some(Duration::from_secs(60)),
             tunnel: Some(Duration::from_secs(3600)),
@@ -33,13 +36,24 @@ impl Default for Timeouts {
 }
 
 /// The plan an exchange starts with comes from its route; filters shape it in their request phase.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Plan {
     /// How long the engine waits for what.
     pub timeouts: Timeouts,
     /// How many bytes of the response may wait for the client. The upstream is read that far ahead of a slow client, so
     /// that it is soon done; less than what the engine buffers anyway changes nothing.
     pub read_ahead: usize,
+    /// The name of the upstream that the request goes to, in place of its route's.
+    pub upstream: Option<Arc<str>>,
+    /// Whether the request may reach an upstream twice although its method is not idempotent (RFC 9110, section 9.2.2), e.g.
+    /// because it carries a key by which the upstream knows it again.
+    pub repeatable: bool,
+    /// How many bytes of the request body are kept until there is a response head, so that it can be sent again.
+    pub replay: usize,
+    /// After how long without a response head a second try is started beside the first.
+    pub hedge_after: Option<Duration>,
+    /// Whether a stored response, however stale, is better than an error.
+    pub accept_stale: bool,
     /// Others who want the response: as long as they do, the exchange goes on when its client has left.
     pub wanted: Option<WantedBy>,
 }
@@ -57,6 +71,21 @@ pub struct WantedBy(pub Arc<dyn Wanted>);
 impl fmt::Debug for WantedBy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("WantedBy").field(&self.0.is_wanted()).finish()
+    }
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            timeouts: Timeouts::default(),
+            read_ahead: 0,
+            upstream: None,
+            repeatable: false,
+            replay: 64 * 1024,
+            hedge_after: None,
+            accept_stale: false,
+            wanted: None,
+        }
     }
 }
 

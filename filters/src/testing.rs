@@ -22,6 +22,7 @@ pub fn route(direction: Direction, name: &str) -> Arc<Route> {
         name: Arc::from(name),
         matched: name != "unmatched",
         direction,
+        upstream: Some(Arc::from("app")),
         error_format: ErrorFormat::Json,
         plan: Plan::default(),
     })

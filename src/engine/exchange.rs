@@ -26,7 +26,7 @@ use crate::listener::{Client, Worker};
 use crate::snapshot::{CompiledRoute, Side};
 use crate::upstream::{Endpoint, Upstream};
 
-use self::attempt::Tried;
+use self::attempt::Came;
 use self::story::Story;
 
 /// Serves one exchange; gives an HTTP/1 connection back when it can serve another request.
@@ -183,12 +183,17 @@ impl<'a> Run<'a> {
         let mut fresh = false;
         loop {
             match self.attempt(&endpoint, fresh).await {
-                Tried::Over(end) => return end,
-                Tried::Replaced(response) => return self.send(response).await,
-                Tried::Answered(response) => return self.answer(response).await,
-                Tried::Again => {}
-                Tried::Stale => fresh = true,
-                Tried::Stopped(stop) => return Box::pin(self.stopped(stop)).await,
+                Came::Over(end) => return end,
+                Came::Replaced(response) => return self.send(response).await,
+                Came::Answered(response) => return self.answer(response).await,
+                Came::Again(Duration::ZERO) => {}
+                Came::Again(after) => {
+                    if let Err(stop) = Box::pin(self.wait(tokio::time::sleep(after))).await {
+                        return Box::pin(self.stopped(stop)).await;
+                    }
+                }
+                Came::Stale => fresh = true,
+                Came::Stopped(stop) => return Box::pin(self.stopped(stop)).await,
             }
         }
     }

@@ -85,6 +85,8 @@ pub(super) struct Pump<'a> {
     replay: Option<&'a mut Replay>,
     /// When something last moved.
     pub(super) moved: Instant,
+    /// When the try must have its response head.
+    pub(super) head_until: Option<Instant>,
     carries: Carries,
     /// Body bytes that filters have worked on since others had their turn.
     worked: usize,
@@ -119,6 +121,7 @@ impl<'a> Pump<'a> {
             request_sent: false,
             replay: None,
             moved,
+            head_until: None,
             carries: Carries::Http,
             worked: 0,
         }
@@ -314,7 +317,7 @@ impl<'a> Pump<'a> {
         if let Some(replay) = &mut self.replay
             && !piece.is_empty()
         {
-            replay.keep(&piece);
+            replay.keep(&piece, self.exchange.plan.replay);
         }
         self.up.body(piece).await;
     }
@@ -344,7 +347,7 @@ impl<'a> Pump<'a> {
                 progress = taken;
                 if !first {
                     self.moved = Instant::now();
-                    if self.is_overdue() {
+                    if self.is_overdue() || self.has_no_head_in_time() {
                         return Poll::Ready(Event::Deadline);
                     }
                 }
@@ -366,6 +369,11 @@ impl<'a> Pump<'a> {
     fn is_overdue(&self) -> bool {
         let limit = self.exchange.plan.timeouts.exchange;
         self.carries == Carries::Http && limit.is_some_and(|limit| self.exchange.timing.started.elapsed() >= limit)
+    }
+
+    /// Whether the try has taken too long.
+    fn has_no_head_in_time(&self) -> bool {
+        self.head_until.is_some_and(|until| until <= Instant::now())
     }
 
     /// Sends what waits on either side and gives the next event, if there is one.
@@ -407,16 +415,15 @@ impl<'a> Pump<'a> {
             .exchange
             .filter(|_| self.carries == Carries::Http)
             .map(|limit| self.exchange.timing.started + limit);
-        match (step, whole) {
-            (Some(step), Some(whole)) => Some(step.min(whole)),
-            (step, whole) => step.or(whole),
-        }
+        [step, whole, self.head_until].into_iter().flatten().min()
     }
 
     /// Whose fault a passed deadline is.
     fn overdue(&mut self, awaiting_head: bool) -> Stop {
         Stop::Failed(if self.is_overdue() {
             Failure::ExchangeTimeout
+        } else if self.has_no_head_in_time() {
+            Failure::AttemptTimeout
         } else if !self.down.is_drained() {
             // There is something to read for the client, and it does not.
             self.exchange.ledger.enter("engine", CLIENT_STALLED);

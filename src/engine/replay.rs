@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use http::HeaderMap;
 
-/// Bytes kept of one request.
-const MOST: usize = 64 * 1024;
-/// Pieces kept of one request: many small ones cost more than their bytes.
-const MOST_PIECES: usize = 64;
+/// Pieces kept of one request, at least: many small ones cost more than their bytes.
+const PIECES: usize = 64;
+/// Bytes that may be kept for each piece more.
+const PIECE: usize = 4 * 1024;
 
 /// What the upstream was sent of a request after its head.
 #[derive(Default)]
@@ -63,10 +63,10 @@ impl Replay {
         std::mem::take(&mut self.early)
     }
 
-    /// Takes note of a piece.
-    pub(super) fn keep(&mut self, piece: &Bytes) {
+    /// Takes note of a piece; no more than `most` bytes are kept.
+    pub(super) fn keep(&mut self, piece: &Bytes, most: usize) {
         self.bytes += piece.len();
-        self.lost |= self.bytes > MOST || self.pieces.len() >= MOST_PIECES;
+        self.lost |= self.bytes > most || self.pieces.len() >= PIECES.max(most / PIECE);
         if self.lost {
             self.pieces = Vec::new();
         } else {
@@ -102,16 +102,17 @@ mod tests {
 
     #[test]
     fn no_more_than_so_much_is_kept() {
+        const MOST: usize = 64 * 1024;
         let mut replay = Replay::default();
         assert!(replay.is_whole() && replay.is_empty());
-        replay.keep(&Bytes::from(vec![0; MOST]));
+        replay.keep(&Bytes::from(vec![0; MOST]), MOST);
         assert!(replay.is_whole() && !replay.is_empty());
-        replay.keep(&Bytes::from_static(b"x"));
+        replay.keep(&Bytes::from_static(b"x"), MOST);
         assert!(!replay.is_whole() && !replay.is_empty());
         assert!(replay.pieces().is_empty());
         let mut replay = Replay::default();
-        for _ in 0..=MOST_PIECES {
-            replay.keep(&Bytes::from_static(b"x"));
+        for _ in 0..=PIECES {
+            replay.keep(&Bytes::from_static(b"x"), MOST);
         }
         assert!(!replay.is_whole());
     }

@@ -19,6 +19,8 @@ use crate::upstream::{Address, Endpoint, Protocol, Upstream};
 
 /// The name of the route for what no route matches; its path never becomes a label.
 const UNMATCHED: &str = "unmatched";
+/// The name of the upstream that `inbound.app` is.
+const APP: &str = "app";
 
 /// What snapshots are built on, and outlives them.
 pub(crate) struct Ground {
@@ -148,10 +150,15 @@ impl Builder<'_> {
             name: Arc::from(name),
             matched: configured.is_some(),
             direction,
+            upstream: match upstream {
+                Upstream::App(_) => Some(Arc::from(APP)),
+                Upstream::Authority(_) => None,
+            },
             error_format: config.errors.format.into(),
             plan: Plan {
                 timeouts: Timeouts {
                     connect: Some(timeouts.connect.0),
+                    attempt: None,
                     first_byte: Some(timeouts.first_byte.0),
                     idle: Some(timeouts.idle.0),
                     tunnel: Some(timeouts.tunnel.0),

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
 
 use http::StatusCode;
 use pillion_filters::{
     Attempt, AttemptResult, BuildError, Context, Exchange, Filter, Phases, Plugin, Refusal, Registry, Resume, Step,
-    Turn, Verdict,
+    Tried, Turn, Verdict,
 };
 use pingora_http::ResponseHeader;
 use schemars::JsonSchema;
@@ -39,10 +40,10 @@ impl Filter for Retry {
     fn attempt(&self, _: &mut Exchange, _: &mut Attempt) -> Step {
         wait(Step::Continue)
     }
-    fn attempt_done(&self, exchange: &mut Exchange, attempt: &Attempt, result: AttemptResult) -> Verdict {
-        if attempt.number == 1 && result == AttemptResult::Answered(StatusCode::SERVICE_UNAVAILABLE) {
+    fn attempt_done(&self, exchange: &mut Exchange, attempt: &Attempt, tried: Tried<'_>) -> Verdict {
+        if attempt.number == 1 && tried.result == AttemptResult::Answered(StatusCode::SERVICE_UNAVAILABLE) {
             exchange.ledger.enter("test_retry", "retried");
-            Verdict::Retry
+            Verdict::Retry(Duration::ZERO)
         } else {
             Verdict::Keep
         }
@@ -92,11 +93,11 @@ impl Filter for Hold {
         HELD.fetch_add(1, Ordering::SeqCst);
         Step::Continue
     }
-    fn attempt_done(&self, _: &mut Exchange, _: &Attempt, result: AttemptResult) -> Verdict {
-        assert_eq!(result, AttemptResult::Abandoned);
+    fn attempt_done(&self, _: &mut Exchange, _: &Attempt, tried: Tried<'_>) -> Verdict {
+        assert_eq!(tried.result, AttemptResult::Abandoned);
         HELD.fetch_sub(1, Ordering::SeqCst);
         // Nobody tries again what was given up.
-        Verdict::Retry
+        Verdict::Retry(Duration::ZERO)
     }
 }
 

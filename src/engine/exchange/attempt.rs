@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use http::header::EXPECT;
 use http::{HeaderValue, StatusCode};
-use pillion_filters::{Attempt, AttemptResult, Chain, Direction, End, Failure, Response, Verdict, Way};
+use pillion_filters::{Attempt, AttemptResult, Chain, Direction, End, Failure, Response, Tried, Verdict, Way};
 use pingora_http::ResponseHeader;
 
 use super::Run;
@@ -19,15 +19,15 @@ use crate::upstream::{Endpoint, Protocol};
 const MAX_ATTEMPTS: u32 = 16;
 
 /// What came of an attempt.
-pub(super) enum Tried {
+pub(super) enum Came {
     /// The response was sent to its end, or as far as it goes.
     Over(End),
     /// The chain gave this in place of the upstream's answer.
     Replaced(Response),
     /// A filter answered instead of the try.
     Answered(Response),
-    /// A filter wants another try, and the request can still be sent.
-    Again,
+    /// A filter wants another try after so long, and the request can still be sent.
+    Again(Duration),
     /// A pooled connection was dead before it saw the request: try once more on a fresh one.
     Stale,
     /// No response head.
@@ -35,7 +35,7 @@ pub(super) enum Tried {
 }
 
 impl Run<'_> {
-    pub(super) async fn attempt(&mut self, endpoint: &Endpoint, fresh: bool) -> Tried {
+    pub(super) async fn attempt(&mut self, endpoint: &Endpoint, fresh: bool) -> Came {
         let mut attempt = Attempt {
             number: self.story.attempts.len() as u32 + 1,
             endpoint: endpoint.name.clone(),
@@ -43,29 +43,36 @@ impl Run<'_> {
         match self.before_attempt(&mut attempt).await {
             Ok(None) => {}
             Ok(Some(response)) => {
-                self.wants_another(&attempt, AttemptResult::Abandoned);
-                return Tried::Answered(response);
+                self.attempt_done(&attempt, abandoned());
+                return Came::Answered(response);
             }
             Err(stop) => {
-                self.wants_another(&attempt, AttemptResult::Abandoned);
-                return Tried::Stopped(stop);
+                self.attempt_done(&attempt, abandoned());
+                return Came::Stopped(stop);
             }
         }
         let started = Instant::now();
         let (mut up, reused) = match self.connect(endpoint, fresh, started).await {
             Ok(connected) => connected,
             Err(stop) => {
-                let result = stop.result();
-                self.story.tried(endpoint, started, Instant::now(), false, result);
-                return if self.wants_another(&attempt, result) {
-                    Tried::Again
-                } else {
-                    Tried::Stopped(stop)
+                let (result, ended) = (stop.result(), Instant::now());
+                self.story.tried(endpoint, started, ended, false, result);
+                let tried = Tried {
+                    result,
+                    head: None,
+                    took: ended - started,
+                    unprocessed: matches!(stop, Stop::Failed(failure) if failure.nothing_was_sent()),
+                    whole: true,
+                };
+                return match self.attempt_done(&attempt, tried) {
+                    Some(after) => Came::Again(after),
+                    None => Came::Stopped(stop),
                 };
             }
         };
         let connected = if reused { started } else { Instant::now() };
         self.story.exchange.timing.connected = Some(connected);
+        let head_until = self.story.exchange.plan.timeouts.attempt.map(|limit| started + limit);
         let mut pump = Pump::new(
             &self.route.chain,
             &mut self.story.exchange,
@@ -74,36 +81,48 @@ impl Run<'_> {
             &mut up,
             connected,
         );
+        pump.head_until = head_until;
         let head = pump.send_until_head(&mut self.replay).await;
         let (request_sent, heard) = (pump.request_sent, pump.moved);
-        let can_be_sent_again = self.replay.is_whole();
-        let result = match &head {
-            Ok(head) => AttemptResult::Answered(head.status),
-            Err(stop) => stop.result(),
+        let (result, unprocessed) = match &head {
+            Ok(head) => (AttemptResult::Answered(head.status), false),
+            Err(stop) => (stop.result(), up.is_unprocessed()),
         };
         self.story.tried(endpoint, started, heard, reused, result);
         if endpoint.protocol == Protocol::Auto && !reused && matches!(head, Err(Stop::Failed(_))) {
             self.worker.connector.doubt_protocol(endpoint);
         }
-        if self.wants_another(&attempt, result) && can_be_sent_again {
-            return Tried::Again;
+        let whole = self.replay.is_whole();
+        let races =
+            matches!(head, Err(Stop::Failed(Failure::UpstreamClosed))) && up.heard_nothing() && (reused || unprocessed);
+        if races && !fresh && whole && (self.story.exchange.is_repeatable() || unprocessed) {
+            // Nobody's failure, and no try of its own for those who count them.
+            self.attempt_done(&attempt, abandoned());
+            self.story.exchange.ledger.enter("engine", "stale_connection_retried");
+            self.worker.metrics.keepalive_race_retried.inc();
+            return Came::Stale;
+        }
+        let tried = Tried {
+            result,
+            head: head.as_deref().ok(),
+            took: heard.saturating_duration_since(started),
+            unprocessed,
+            whole,
+        };
+        if let Some(after) = self.attempt_done(&attempt, tried) {
+            return Came::Again(after);
         }
         match head {
             Ok(head) => {
                 self.replay = Replay::default();
                 self.respond(endpoint, up, head, request_sent, heard).await
             }
-            Err(Stop::Failed(Failure::UpstreamClosed)) if up.heard_nothing() && (reused || up.is_unprocessed()) => {
-                if !fresh && can_be_sent_again && self.may_repeat(&up) {
-                    self.story.exchange.ledger.enter("engine", "stale_connection_retried");
-                    self.worker.metrics.keepalive_race_retried.inc();
-                    Tried::Stale
-                } else {
+            Err(stop) => {
+                if races {
                     self.worker.metrics.keepalive_race_failed.inc();
-                    Tried::Stopped(Stop::Failed(Failure::UpstreamClosed))
                 }
+                Came::Stopped(stop)
             }
-            Err(stop) => Tried::Stopped(stop),
         }
     }
 
@@ -128,19 +147,15 @@ impl Run<'_> {
         }
     }
 
-    /// Tells the filters what came of a try, and whether one of them wants another.
-    pub(super) fn wants_another(&mut self, attempt: &Attempt, result: AttemptResult) -> bool {
-        let verdict = self.route.chain.attempt_done(&mut self.story.exchange, attempt, result);
-        verdict != Verdict::Keep && result != AttemptResult::Abandoned && attempt.number < MAX_ATTEMPTS
-    }
-
-    /// Whether the request may reach an upstream twice (RFC 9110, section 9.2.2).
-    pub(super) fn may_repeat(&self, up: &Up) -> bool {
-        self.is_idempotent() || up.is_unprocessed()
-    }
-
-    fn is_idempotent(&self) -> bool {
-        self.story.exchange.request.method.is_idempotent()
+    /// Tells the filters what came of a try; after how long there shall be another one, if one of them wants it and it can be.
+    pub(super) fn attempt_done(&mut self, attempt: &Attempt, tried: Tried<'_>) -> Option<Duration> {
+        let verdict = self.route.chain.attempt_done(&mut self.story.exchange, attempt, tried);
+        let may = tried.whole && tried.result != AttemptResult::Abandoned && attempt.number < MAX_ATTEMPTS;
+        match verdict {
+            // One that there is no time for would only take the answer away that there is.
+            Verdict::Retry(after) if may && self.time_left().is_none_or(|left| after < left) => Some(after),
+            _ => None,
+        }
     }
 
     pub(super) async fn connect(&mut self, endpoint: &Endpoint, fresh: bool, now: Instant) -> Result<(Up, bool), Stop> {
@@ -163,7 +178,7 @@ impl Run<'_> {
                 let pooled = if fresh {
                     None
                 } else {
-                    connector.reuse(endpoint, limits, !self.is_idempotent(), now)
+                    connector.reuse(endpoint, limits, !self.story.exchange.is_repeatable(), now)
                 };
                 let reused = pooled.is_some();
                 let wire = if let Some(wire) = pooled {
@@ -210,8 +225,11 @@ impl Run<'_> {
     }
 
     pub(super) fn connect_timeout(&self) -> Option<Duration> {
-        let connect = self.story.exchange.plan.timeouts.connect;
-        connect.into_iter().chain(self.time_left()).min()
+        let timeouts = &self.story.exchange.plan.timeouts;
+        [timeouts.connect, timeouts.attempt, self.time_left()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     pub(super) fn limits(&self) -> PoolLimits {
@@ -226,7 +244,7 @@ impl Run<'_> {
         mut head: Box<ResponseHeader>,
         request_sent: bool,
         heard: Instant,
-    ) -> Tried {
+    ) -> Came {
         self.story.exchange.timing.first_byte = Some(heard);
         let via = pillion_filters::via(head.version);
         self.story.exchange.ends_with_connection = up.ends_with_connection(&head);
@@ -247,7 +265,7 @@ impl Run<'_> {
             if up.ended_with_head() && up.ends_here() {
                 self.give_back(endpoint, up, keep_alive, request_sent, heard);
             }
-            return Tried::Replaced(response);
+            return Came::Replaced(response);
         }
         self.story.counts.grpc_status = grpc_status(&head.headers);
         self.story.status = Some(head.status);
@@ -255,7 +273,7 @@ impl Run<'_> {
         let at_once = ended && !self.chain().reads_response_body();
         self.close_if_draining();
         if !self.down.head(&mut head, Some(via), at_once) {
-            return Tried::Over(End::ClientAborted);
+            return Came::Over(End::ClientAborted);
         }
         let mut pump = Pump::new(
             &self.route.chain,
@@ -274,19 +292,19 @@ impl Run<'_> {
         match sent {
             Ok(()) => {
                 self.give_back(endpoint, up, keep_alive, request_sent, moved);
-                Tried::Over(self.flush().await)
+                Came::Over(self.flush().await)
             }
-            Err(Stop::Gone) => Tried::Over(End::ClientAborted),
+            Err(Stop::Gone) => Came::Over(End::ClientAborted),
             Err(Stop::Failed(failure)) => {
                 self.story.exchange.ledger.enter("engine", failure.reason());
                 if failure == Failure::ResponseIncomplete {
                     // What did come is the client's.
                     self.flush().await;
                 }
-                Tried::Over(End::Failed(failure))
+                Came::Over(End::Failed(failure))
             }
             // The head is out already, so all that is left is to cut the response short.
-            Err(Stop::Refused(_)) => Tried::Over(End::Failed(Failure::MalformedRequest)),
+            Err(Stop::Refused(_)) => Came::Over(End::Failed(Failure::MalformedRequest)),
         }
     }
 
@@ -306,12 +324,12 @@ impl Run<'_> {
     }
 
     /// Passes bytes both ways after 101 until both are done.
-    pub(super) async fn switch(&mut self, mut up: Up, mut head: Box<ResponseHeader>) -> Tried {
+    pub(super) async fn switch(&mut self, mut up: Up, mut head: Box<ResponseHeader>) -> Came {
         if let Some(response) = self.route.chain.response(&mut self.story.exchange, &mut head) {
-            return Tried::Replaced(response);
+            return Came::Replaced(response);
         }
         if !self.down.upgrade(head.clone()).await {
-            return Tried::Stopped(Stop::Failed(Failure::MalformedResponse));
+            return Came::Stopped(Stop::Failed(Failure::MalformedResponse));
         }
         self.story.status = Some(head.status);
         let before = self.story.counts.request_bytes;
@@ -332,6 +350,17 @@ impl Run<'_> {
             Err(Stop::Refused(_)) => End::Failed(Failure::Internal),
         };
         open.moved(self.story.counts.request_bytes - before, self.down.sent());
-        Tried::Over(end)
+        Came::Over(end)
+    }
+}
+
+/// A try that came to nothing through no fault of the endpoint.
+fn abandoned() -> Tried<'static> {
+    Tried {
+        result: AttemptResult::Abandoned,
+        head: None,
+        took: Duration::ZERO,
+        unprocessed: false,
+        whole: false,
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use http::StatusCode;
-use pillion_filters::{Attempt, AttemptResult, End, Refusal, Response};
+use pillion_filters::{Attempt, AttemptResult, End, Refusal, Response, Tried};
 use pingora_http::ResponseHeader;
 
 use super::{Run, leave};
@@ -98,7 +98,16 @@ impl Run<'_> {
             self.story.tried(&endpoint, started, Instant::now(), false, result);
         }
         // A tunnel is tried once: there is no response whose status a filter could dislike.
-        self.wants_another(&attempt, result);
+        self.attempt_done(
+            &attempt,
+            Tried {
+                result,
+                head: None,
+                took: started.elapsed(),
+                unprocessed: true,
+                whole: false,
+            },
+        );
         opened
     }
 
