@@ -84,6 +84,7 @@ impl Registry {
             .with::<crate::headers::Headers>()
             .with::<crate::cache::CachePlugin>()
             .with::<crate::compression::Compression>()
+            .with::<crate::retry::Retry>()
     }
 
     /// Adds a plugin; one of the same name is replaced.
