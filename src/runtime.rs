@@ -34,7 +34,7 @@ use crate::engine::Dispatch;
 use crate::listener::OpenConnections;
 use crate::snapshot::{self, Ground, Snapshot};
 use crate::telemetry::ProxyMetrics;
-use crate::upstream::OffLimits;
+use crate::upstream::{Keeper, OffLimits};
 
 /// How often a stop looks whether what it waits for is there.
 const LOOK: Duration = Duration::from_millis(10);
@@ -54,6 +54,8 @@ pub(crate) struct Shared {
     off_limits: OffLimits,
     files: Vec<PathBuf>,
     ground: Ground,
+    /// Looks names up and checks endpoints.
+    keeper: Keeper,
     /// Deals background exchanges out to the workers.
     dispatch: Arc<Dispatch>,
     metrics: Arc<ProxyMetrics>,
@@ -84,10 +86,17 @@ impl Shared {
         let (snapshot, warnings) = snapshot::build(&loaded, &self.ground)?;
         log_warnings(&warnings);
         restart::warn_of_what_needs_a_restart(&self.started, &loaded.config);
+        settle(&snapshot, &self.ground, &self.keeper);
         self.snapshot.store(Arc::new(snapshot));
         self.loaded.store(Arc::new(loaded));
         Ok(())
     }
+}
+
+/// Takes up what a configuration says of upstreams, before the first request goes by it.
+fn settle(snapshot: &Snapshot, ground: &Ground, keeper: &Keeper) {
+    ground.upstreams.settle(snapshot.wanted(), Instant::now());
+    keeper.keep(snapshot.wanted());
 }
 
 /// Tells the log what may be a mistake in a configuration that is taken up.

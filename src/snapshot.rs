@@ -3,7 +3,9 @@
 
 mod build;
 mod routes;
+mod upstreams;
 
+use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,14 +16,17 @@ use pingora_http::RequestHeader;
 
 pub(crate) use self::build::{Ground, build};
 use self::routes::RouteTable;
+pub(crate) use self::upstreams::{Destination, Destinations};
 use crate::config::ConnectionLimits as ConfiguredLimits;
 use crate::engine::{Forwarding, PoolLimits};
-use crate::upstream::{Endpoint, Upstream};
+use crate::upstream::{Endpoint, Protocol, Wanted};
 
 /// Everything an exchange needs to know.
 pub(crate) struct Snapshot {
     inbound: Option<Side>,
     outbound: Option<Side>,
+    /// The upstreams.
+    pub(crate) destinations: Destinations,
 }
 
 impl Snapshot {
@@ -30,6 +35,31 @@ impl Snapshot {
         match direction {
             Direction::Inbound => self.inbound.as_ref(),
             Direction::Outbound => self.outbound.as_ref(),
+        }
+    }
+}
+
+impl Snapshot {
+    /// What the configuration says of its upstreams, to be told when it is taken up.
+    pub(crate) fn wanted(&self) -> &[Wanted] {
+        &self.destinations.wanted
+    }
+}
+
+/// What decides where a request of a route goes.
+#[derive(Clone, Debug)]
+pub(crate) enum Upstream {
+    /// An upstream of the configuration, the app among them.
+    Named(Destination),
+    /// The host the request names, spoken to in that protocol: the sidecar is the app's forward proxy.
+    Authority(Protocol),
+}
+
+impl fmt::Display for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Named(destination) => destination.fmt(f),
+            Self::Authority(protocol) => write!(f, "the host the request names, {}", protocol.as_str()),
         }
     }
 }

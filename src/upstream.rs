@@ -2,6 +2,7 @@
 
 mod ejection;
 mod group;
+mod keeper;
 mod maglev;
 mod member;
 mod off_limits;
@@ -13,17 +14,19 @@ mod slow_start;
 mod state;
 mod status;
 mod table;
+mod upstreams;
 
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 pub(crate) use self::group::{Group, GroupTotals};
+pub(crate) use self::keeper::Keeper;
 pub(crate) use self::maglev::hash;
 pub(crate) use self::member::{Call, Heard, Member, Totals};
 pub(crate) use self::off_limits::OffLimits;
 pub(crate) use self::settings::{Algorithm, Beyond, Outliers, Settings};
 pub(crate) use self::status::{GroupStatus, MemberStatus};
+pub(crate) use self::upstreams::{Name, Source, Upstreams, Wanted};
 
 /// Where an endpoint listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +50,7 @@ pub(crate) enum Protocol {
 
 impl Protocol {
     /// For people.
-    fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Http1 => "HTTP/1.1",
             Self::H2c => "HTTP/2",
@@ -68,11 +71,6 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    /// An endpoint that speaks HTTP/1.1 over TCP.
-    pub(crate) fn http1(host: &str, port: u16) -> Self {
-        Self::tcp(Protocol::Http1, host, port)
-    }
-
     /// An endpoint that is spoken to over TCP.
     pub(crate) fn tcp(protocol: Protocol, host: &str, port: u16) -> Self {
         let name = if host.contains(':') {
@@ -84,24 +82,6 @@ impl Endpoint {
             name: Arc::from(name),
             address: Address::Tcp(Arc::from(host), port),
             protocol,
-        }
-    }
-}
-
-/// What decides where a request of a route goes.
-#[derive(Clone, Debug)]
-pub(crate) enum Upstream {
-    /// The app beside the sidecar.
-    App(Arc<Endpoint>),
-    /// The host the request names, spoken to in that protocol: the sidecar is the app's forward proxy.
-    Authority(Protocol),
-}
-
-impl fmt::Display for Upstream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::App(endpoint) => write!(f, "{} (the app, {})", endpoint.name, endpoint.protocol.as_str()),
-            Self::Authority(protocol) => write!(f, "the host the request names, {}", protocol.as_str()),
         }
     }
 }

@@ -39,7 +39,7 @@ use self::text::{Text, text_serde};
 pub use self::timeouts::{Timeouts, TimeoutsOverlay};
 pub use self::upstreams::{
     Authority, Balance, BalanceAlgorithm, DnsDiscovery, FailureShare, GrpcCheck, HashKey, HealthCheck, HealthProbe,
-    HttpCheck, OutlierLatency, Outliers, Upstream, UpstreamEndpoint,
+    HttpCheck, NameServer, OutlierLatency, Outliers, Upstream, UpstreamEndpoint,
 };
 
 /// The configuration of a sidecar.

@@ -6,6 +6,7 @@ mod connect_method;
 mod hedge;
 mod opening;
 mod story;
+mod target;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -22,11 +23,10 @@ use super::down::{Down, DownEvent, Kept};
 use super::heads::{self, Taken};
 use super::pump::Stop;
 use super::replay::Replay;
-use super::tunnel;
 use crate::clock;
 use crate::listener::{Client, Worker};
-use crate::snapshot::{CompiledRoute, Side};
-use crate::upstream::{Endpoint, Upstream};
+use crate::snapshot::{CompiledRoute, Destinations, Side, Snapshot, Upstream};
+use crate::upstream::Member;
 
 use self::attempt::Came;
 use self::story::Story;
@@ -59,7 +59,8 @@ pub(crate) async fn serve(
     let mut exchange = Exchange::new(route.route.clone(), connection, head, timing);
     exchange.authority = authority;
     exchange.has_body = !down.request_ended();
-    let mut run = Run::new(worker, client, side, route, down, exchange);
+    stand_in(&snapshot, route, &mut exchange);
+    let mut run = Run::new(worker, client, (&snapshot, side), route, down, exchange);
     // What is rare is put on the heap, so that it is no part of every connection's memory.
     let end = match received {
         Ok(_) if run.story.exchange.request.method == Method::CONNECT => return Box::pin(run.tunnel()).await,
@@ -86,7 +87,7 @@ pub(crate) async fn refuse_unread(
     let route = side.unmatched();
     let head = Box::new(heads::unread());
     let exchange = Exchange::new(route.route.clone(), client.connection.clone(), head, Timing::now());
-    let mut run = Run::new(worker, client, side, route, down, exchange);
+    let mut run = Run::new(worker, client, (&snapshot, side), route, down, exchange);
     let end = run.malformed(refusal).await;
     run.tell(end);
     leave(run.down, end).await;
@@ -114,9 +115,20 @@ pub(super) async fn serve_nobody(worker: &Worker, background: Background) {
     );
     exchange.authority = background.authority;
     exchange.enter_at(position, background.state);
-    let mut run = Run::new(worker, &client, side, route, Down::nobody(), exchange);
+    stand_in(&snapshot, route, &mut exchange);
+    let mut run = Run::new(worker, &client, (&snapshot, side), route, Down::nobody(), exchange);
     let end = run.forward().await;
     run.tell(end);
+}
+
+/// A host that the request names may stand for an upstream.
+fn stand_in(snapshot: &Snapshot, route: &CompiledRoute, exchange: &mut Exchange) {
+    if !snapshot.destinations.has_hosts() || !matches!(route.upstream, Upstream::Authority(_)) {
+        return;
+    }
+    let destination = target::destination_of(exchange);
+    let name = destination.and_then(|(host, port)| snapshot.destinations.of_host(host, port));
+    exchange.plan.upstream = name.cloned();
 }
 
 /// Ends the client's side; gives an HTTP/1 connection back when it can serve another request.
@@ -145,13 +157,18 @@ struct Run<'a> {
     story: Story<'a>,
     taken: Taken,
     replay: Replay,
+    /// The upstreams there are.
+    destinations: &'a Destinations,
+    /// The endpoint of the last try, and those that were given up.
+    picked: Option<Arc<Member>>,
+    tried: Vec<Arc<Member>>,
 }
 
 impl<'a> Run<'a> {
     fn new(
         worker: &'a Worker,
         client: &'a Client,
-        side: &'a Side,
+        (snapshot, side): (&'a Snapshot, &'a Side),
         route: &'a CompiledRoute,
         down: Down,
         exchange: Exchange,
@@ -165,6 +182,9 @@ impl<'a> Run<'a> {
             story: Story::new(&route.chain, exchange),
             taken: Taken::default(),
             replay: Replay::default(),
+            destinations: &snapshot.destinations,
+            picked: None,
+            tried: Vec::new(),
         }
     }
 
@@ -178,19 +198,22 @@ impl<'a> Run<'a> {
             Ok(Some(response)) => return self.answer(response).await,
             Err(stop) => return Box::pin(self.stopped(stop)).await,
         }
-        let endpoint = match self.endpoint() {
-            Ok(endpoint) => endpoint,
-            Err(refusal) => return Box::pin(self.refuse(refusal)).await,
-        };
         let mut fresh = false;
         loop {
-            match self.attempt(endpoint.clone(), fresh).await {
+            let target = match self.target() {
+                Ok(target) => target,
+                Err(Stop::Refused(refusal)) => return Box::pin(self.refuse(refusal)).await,
+                Err(stop) => return Box::pin(self.stopped(stop)).await,
+            };
+            match self.attempt(target, fresh).await {
                 Came::Over(end) => return end,
                 Came::Replaced(response) => return self.send(response).await,
                 Came::Answered(response) => return self.answer(response).await,
-                Came::Again(Duration::ZERO) => {}
                 Came::Again(after) => {
-                    if let Err(stop) = Box::pin(self.wait(tokio::time::sleep(after))).await {
+                    self.avoid_last();
+                    if !after.is_zero()
+                        && let Err(stop) = Box::pin(self.wait(tokio::time::sleep(after))).await
+                    {
                         return Box::pin(self.stopped(stop)).await;
                     }
                 }
@@ -274,25 +297,6 @@ impl<'a> Run<'a> {
     /// What is left of the time for the whole exchange, if that is limited.
     fn time_left(&self) -> Option<Duration> {
         time_left(&self.story.exchange)
-    }
-
-    /// Where the request goes.
-    fn endpoint(&self) -> Result<Arc<Endpoint>, Refusal> {
-        match &self.route.upstream {
-            Upstream::App(endpoint) => Ok(endpoint.clone()),
-            Upstream::Authority(protocol) => {
-                let authority = self
-                    .story
-                    .exchange
-                    .authority
-                    .as_ref()
-                    .and_then(|value| value.to_str().ok());
-                let (host, port) = authority
-                    .and_then(|authority| tunnel::host_and_port(authority, Some(80)))
-                    .ok_or(tunnel::NO_DESTINATION)?;
-                Ok(Arc::new(Endpoint::tcp(*protocol, host, port)))
-            }
-        }
     }
 
     /// Tells every filter how it ended.

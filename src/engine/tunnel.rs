@@ -13,7 +13,7 @@ use super::pump::Counts;
 use crate::clock;
 use crate::listener::wire::{Outlet, Wire, Writes};
 use crate::telemetry::{OpenTunnel, ProxyMetrics};
-use crate::upstream::Endpoint;
+use crate::upstream::{Endpoint, Protocol};
 
 /// The outbound request names no host, or one that is no host.
 pub(super) const NO_DESTINATION: Refusal = Refusal::denied(
@@ -50,7 +50,7 @@ pub(super) fn destination(
     let (host, port) = authority
         .and_then(|authority| host_and_port(authority, None))
         .ok_or(NO_DESTINATION)?;
-    Ok(Endpoint::http1(host, port))
+    Ok(Endpoint::tcp(Protocol::Http1, host, port))
 }
 
 /// Splits `host:port` and `[v6]:port`.

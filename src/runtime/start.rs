@@ -24,7 +24,7 @@ use crate::snapshot::{self, Ground};
 use crate::telemetry::{
     self, ExportSettings, ExporterHandle, LineWriter, LineWriterHandle, Protocol, ProxyMetrics, TelemetryError,
 };
-use crate::upstream::OffLimits;
+use crate::upstream::{Keeper, OffLimits, Upstreams};
 
 /// How long a stop waits for the last spans to reach the collector.
 const LAST_EXPORT: Duration = Duration::from_secs(2);
@@ -121,6 +121,8 @@ pub fn start_after(predecessor: Option<&Predecessor>, loaded: Loaded, options: O
     let (inbound, outbound, admin) = (bound(Role::Inbound)?, bound(Role::Outbound)?, bound(Role::Admin)?);
     let to_pass_on = listening.iter().map(Listening::try_clone).collect::<io::Result<_>>()?;
 
+    let keeper = Keeper::default();
+    super::settle(&first, &ground, &keeper);
     let shared = Arc::new(Shared {
         snapshot: Arc::new(ArcSwap::from_pointee(first)),
         started: config.clone(),
@@ -128,6 +130,7 @@ pub fn start_after(predecessor: Option<&Predecessor>, loaded: Loaded, options: O
         loaded: ArcSwap::from_pointee(loaded),
         files: options.files,
         ground,
+        keeper,
         dispatch,
         metrics,
         open: Arc::new(OpenConnections::default()),
@@ -220,6 +223,7 @@ fn ground(
         },
         state: SharedState::default(),
         background,
+        upstreams: Upstreams::default(),
     };
     let threads = TelemetryThreads {
         exporter,
@@ -240,6 +244,7 @@ pub(crate) fn dry_ground(config: &Config, registry: Registry) -> Ground {
         },
         state: SharedState::default(),
         background: Arc::new(NoBackground),
+        upstreams: Upstreams::default(),
     }
 }
 

@@ -9,18 +9,17 @@ use pillion_filters::{
 };
 
 use super::routes::{Conditions, RouteTable};
-use super::{CompiledRoute, Side, Snapshot};
+use super::upstreams::{APP, Destinations, endpoint};
+use super::{CompiledRoute, Side, Snapshot, Upstream};
 use crate::config::{
-    self, AppAddress, ConfigError, ConfigErrors, ConfigWarnings, ConfiguredFilter, ForwardedStyle, HeaderMatch, Loaded,
-    Node, OutboundProtocol, Position, suggest,
+    self, ConfigError, ConfigErrors, ConfigWarnings, ConfiguredFilter, ForwardedStyle, HeaderMatch, Loaded, Node,
+    OutboundProtocol, Position, suggest,
 };
 use crate::engine::{Forwarding, PoolLimits, Style};
-use crate::upstream::{Address, Endpoint, Protocol, Upstream};
+use crate::upstream::{Endpoint, Protocol, Upstreams};
 
 /// The name of the route for what no route matches; its path never becomes a label.
 const UNMATCHED: &str = "unmatched";
-/// The name of the upstream that `inbound.app` is.
-const APP: &str = "app";
 
 /// What snapshots are built on, and outlives them.
 pub(crate) struct Ground {
@@ -32,6 +31,8 @@ pub(crate) struct Ground {
     pub(crate) state: SharedState,
     /// Runs exchanges that no client asked for.
     pub(crate) background: Arc<dyn Dispatcher>,
+    /// The groups of the configuration in force.
+    pub(crate) upstreams: Upstreams,
 }
 
 /// Compiles a configuration and tells what filters warn of, or everything that is wrong with them.
@@ -39,6 +40,7 @@ pub(crate) fn build(loaded: &Loaded, ground: &Ground) -> Result<(Snapshot, Confi
     let mut builder = Builder {
         loaded,
         ground,
+        destinations: Destinations::new(&loaded.config, &ground.upstreams),
         errors: Vec::new(),
         warnings: Vec::new(),
     };
@@ -52,10 +54,16 @@ pub(crate) fn build(loaded: &Loaded, ground: &Ground) -> Result<(Snapshot, Confi
         .as_ref()
         .map(|outbound| builder.side(Direction::Outbound, &outbound.connections, None));
     if builder.errors.is_empty() {
-        let warnings = builder.warnings.into_iter().map(Warned::told);
+        let warnings = std::mem::take(&mut builder.warnings).into_iter().map(Warned::told);
         let warnings = warnings.chain(loaded.forgotten()).collect();
         let warnings = ConfigWarnings::new(warnings, loaded.sources.clone());
-        Ok((Snapshot { inbound, outbound }, warnings))
+        let destinations = builder.destinations;
+        let snapshot = Snapshot {
+            inbound,
+            outbound,
+            destinations,
+        };
+        Ok((snapshot, warnings))
     } else {
         Err(ConfigErrors::new(builder.errors, loaded.sources.clone()))
     }
@@ -67,6 +75,7 @@ type Built = (&'static str, Arc<dyn Filter>);
 struct Builder<'a> {
     loaded: &'a Loaded,
     ground: &'a Ground,
+    destinations: Destinations,
     errors: Vec<ConfigError>,
     warnings: Vec<Warned>,
 }
@@ -101,7 +110,10 @@ impl Builder<'_> {
                 OutboundProtocol::H2c => Protocol::H2c,
                 OutboundProtocol::Auto => Protocol::Auto,
             });
-        let upstream = app.clone().map_or(Upstream::Authority(protocol), Upstream::App);
+        let app_group = app.is_some().then(|| self.destinations.get(APP)).flatten();
+        let upstream = app_group
+            .cloned()
+            .map_or(Upstream::Authority(protocol), Upstream::Named);
         let routes = config
             .routes
             .iter()
@@ -137,6 +149,8 @@ impl Builder<'_> {
     fn route(&mut self, direction: Direction, index: Option<usize>, upstream: &Upstream) -> CompiledRoute {
         let config = &self.loaded.config;
         let configured = index.and_then(|index| config.routes.get(index));
+        let named = configured.and_then(|route| self.destinations.get(route.upstream.as_deref()?));
+        let upstream = named.map_or_else(|| upstream.clone(), |named| Upstream::Named(named.clone()));
         let timeouts = configured.map_or_else(
             || config.timeouts.clone(),
             |route| config.timeouts.overlaid(&route.timeouts),
@@ -150,8 +164,8 @@ impl Builder<'_> {
             name: Arc::from(name),
             matched: configured.is_some(),
             direction,
-            upstream: match upstream {
-                Upstream::App(_) => Some(Arc::from(APP)),
+            upstream: match &upstream {
+                Upstream::Named(destination) => Some(destination.group.name().clone()),
                 Upstream::Authority(_) => None,
             },
             error_format: config.errors.format.into(),
@@ -177,7 +191,7 @@ impl Builder<'_> {
         CompiledRoute {
             route,
             chain: Chain::new(links),
-            upstream: upstream.clone(),
+            upstream,
         }
     }
 
@@ -334,20 +348,6 @@ fn route_name(route: &config::Route, index: usize) -> String {
         .unwrap_or_else(|| format!("route-{index}"))
 }
 
-/// The app's address as the engine uses it.
-fn endpoint(app: &AppAddress) -> Endpoint {
-    match app {
-        AppAddress::Http1 { host, port } => Endpoint::http1(host, *port),
-        AppAddress::Http2 { host, port } => Endpoint::tcp(Protocol::H2c, host, *port),
-        AppAddress::Auto { host, port } => Endpoint::tcp(Protocol::Auto, host, *port),
-        AppAddress::Unix(path) => Endpoint {
-            name: Arc::from(format!("unix:{}", path.display())),
-            address: Address::Unix(path.clone()),
-            protocol: Protocol::Http1,
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use pillion_filters::Plugin;
@@ -393,6 +393,7 @@ mod tests {
             telemetry: Telemetry::default(),
             state: SharedState::default(),
             background: Arc::new(NoBackground),
+            upstreams: Upstreams::default(),
         };
         build(&loaded, &ground)
             .err()

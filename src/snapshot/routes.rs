@@ -141,7 +141,8 @@ mod tests {
     use pillion_filters::{Chain, Direction};
 
     use super::*;
-    use crate::upstream::{Protocol, Upstream};
+    use crate::snapshot::Upstream;
+    use crate::upstream::Protocol;
 
     fn compiled(name: &str) -> CompiledRoute {
         CompiledRoute {

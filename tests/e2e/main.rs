@@ -37,4 +37,5 @@ mod timeouts;
 mod trailers;
 mod upgrade;
 mod upgrade_binary;
+mod upstreams;
 mod websocket;

@@ -77,7 +77,41 @@ pub struct DnsDiscovery {
     /// `10s`.
     #[serde(default = "ten_seconds")]
     pub refresh: HumanDuration,
+    /// The name server that is asked, such as `127.0.0.1:8600`. Default: those of the system, and its file of hosts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<NameServer>,
 }
+
+/// Where a name server is: an IP address and a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NameServer(
+    /// The address itself.
+    pub std::net::SocketAddr,
+);
+
+impl FromStr for NameServer {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let address = text
+            .parse()
+            .map_err(|_| "is no IP address with a port, such as `127.0.0.1:53`")?;
+        Ok(Self(address))
+    }
+}
+
+impl fmt::Display for NameServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Text for NameServer {
+    const EXPECTED: &'static str = "an IP address with a port such as 127.0.0.1:53";
+    const PATTERN: &'static str = r"^(\[[0-9a-fA-F:.]+\]|[0-9.]+):[0-9]{1,5}$";
+    const EXAMPLES: &'static [&'static str] = &["127.0.0.1:8600", "[::1]:53"];
+}
+text_serde!(NameServer);
 
 const fn ten_seconds() -> HumanDuration {
     HumanDuration::from_secs(10)

@@ -1,6 +1,5 @@
 //! One try towards an endpoint, and the response that comes of it.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::header::EXPECT;
@@ -11,6 +10,7 @@ use pingora_http::ResponseHeader;
 
 use super::hedge::{self, Won};
 use super::opening::Opening;
+use super::target::Target;
 use super::{Run, time_left, wait};
 use crate::clock;
 use crate::engine::heads;
@@ -42,7 +42,7 @@ pub(super) enum Came {
 /// A try under way.
 struct Try {
     attempt: Attempt,
-    endpoint: Arc<Endpoint>,
+    target: Target,
     started: Instant,
     up: Up,
     reused: bool,
@@ -56,10 +56,10 @@ struct Heard {
 }
 
 impl Run<'_> {
-    pub(super) async fn attempt(&mut self, endpoint: Arc<Endpoint>, fresh: bool) -> Came {
+    pub(super) async fn attempt(&mut self, mut target: Target, fresh: bool) -> Came {
         let mut attempt = Attempt {
             number: self.story.attempts.len() as u32 + 1,
-            endpoint: endpoint.name.clone(),
+            endpoint: target.endpoint.name.clone(),
         };
         match self.before_attempt(&mut attempt).await {
             Ok(None) => {}
@@ -73,11 +73,12 @@ impl Run<'_> {
             }
         }
         let started = Instant::now();
-        let (up, reused) = match self.connect(&endpoint, fresh, started).await {
+        let (up, reused) = match self.connect(&target.endpoint, fresh, started).await {
             Ok(connected) => connected,
             Err(stop) => {
                 let (result, ended) = (stop.result(), Instant::now());
-                self.story.tried(&endpoint, started, ended, false, result);
+                self.story.tried(&target.endpoint, started, ended, false, result);
+                target.heard(result, None, ended - started, ended);
                 let tried = Tried {
                     result,
                     head: None,
@@ -93,7 +94,7 @@ impl Run<'_> {
         };
         let mut under_way = Try {
             attempt,
-            endpoint,
+            target,
             started,
             up,
             reused,
@@ -152,13 +153,14 @@ impl Run<'_> {
         ];
         let until = until.into_iter().filter_map(|(at, failure)| Some((at?, failure)));
         let until = until.min_by_key(|(at, _)| *at);
-        let Ok(endpoint) = self.endpoint() else {
+        self.avoid_last();
+        let Ok(mut target) = self.target() else {
             // Nothing to hedge with: the first goes on alone.
             return self.go_on(first).await;
         };
         let mut attempt = Attempt {
             number: first.attempt.number + 1,
-            endpoint: endpoint.name.clone(),
+            endpoint: target.endpoint.name.clone(),
         };
         let exchange = &mut self.story.exchange;
         if !matches!(chain.attempt(exchange, &mut attempt), Way::Through) {
@@ -169,7 +171,7 @@ impl Run<'_> {
         let connector = &self.worker.connector;
         let opening = Opening::new(connector, self.client, self.side, exchange, self.taken, true);
         let wanted = exchange.plan.wanted.clone();
-        let (won, said) = hedge::race(&mut self.down, wanted, &mut first.up, opening, &endpoint, until).await;
+        let (won, said) = hedge::race(&mut self.down, wanted, &mut first.up, opening, &target.endpoint, until).await;
         let at = Instant::now();
         let beside = Tried {
             result: said,
@@ -185,30 +187,32 @@ impl Run<'_> {
                     first,
                     Try {
                         attempt,
-                        endpoint,
+                        target,
                         started: slow,
                         up,
                         reused,
                     },
                 );
                 let Try {
-                    endpoint,
+                    target,
                     started,
                     reused,
                     ..
                 } = lost;
                 self.story
-                    .tried(&endpoint, started, at, reused, AttemptResult::Abandoned);
+                    .tried(&target.endpoint, started, at, reused, AttemptResult::Abandoned);
                 Ok(head)
             }
             Ok(Won::First(head)) => {
                 chain.attempt_done_beside(exchange, &attempt, beside);
-                self.story.tried(&endpoint, slow, at, false, said);
+                target.heard(said, None, at - slow, at);
+                self.story.tried(&target.endpoint, slow, at, false, said);
                 Ok(head)
             }
             Err(stop) => {
                 chain.attempt_done_beside(exchange, &attempt, beside);
-                self.story.tried(&endpoint, slow, at, false, said);
+                target.heard(said, None, at - slow, at);
+                self.story.tried(&target.endpoint, slow, at, false, said);
                 Err(stop)
             }
         };
@@ -244,7 +248,7 @@ impl Run<'_> {
     async fn judge(&mut self, under_way: Try, heard: Heard, fresh: bool) -> Came {
         let Try {
             attempt,
-            endpoint,
+            mut target,
             started,
             up,
             reused,
@@ -254,9 +258,9 @@ impl Run<'_> {
             Ok(head) => (AttemptResult::Answered(head.status), false),
             Err(stop) => (stop.result(), up.is_unprocessed()),
         };
-        self.story.tried(&endpoint, started, at, reused, result);
-        if endpoint.protocol == Protocol::Auto && !reused && matches!(head, Err(Stop::Failed(_))) {
-            self.worker.connector.doubt_protocol(&endpoint);
+        self.story.tried(&target.endpoint, started, at, reused, result);
+        if target.endpoint.protocol == Protocol::Auto && !reused && matches!(head, Err(Stop::Failed(_))) {
+            self.worker.connector.doubt_protocol(&target.endpoint);
         }
         let whole = self.replay.is_whole();
         let races =
@@ -275,13 +279,14 @@ impl Run<'_> {
             unprocessed,
             whole,
         };
+        target.heard(result, tried.head, tried.took, at);
         if let Some(after) = self.attempt_done(&attempt, tried) {
             return Came::Again(after);
         }
         match head {
             Ok(head) => {
                 self.replay = Replay::default();
-                self.respond(&endpoint, up, head, request_sent, at).await
+                self.respond(&target.endpoint, up, head, request_sent, at).await
             }
             Err(stop) => {
                 if races {
