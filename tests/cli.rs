@@ -169,6 +169,7 @@ filters, in the order requests meet them:
   access_log
   tracing
   metrics
+  deadline
   compression
   retry
 timeouts:
@@ -188,7 +189,7 @@ fn explain_finds_the_route_by_all_its_conditions() {
             "POST",
             "/api/users/7",
             "unmatched",
-            "metrics\n  limits\n  compression\n  retry\ntimeouts",
+            "metrics\n  deadline\n  limits\n  compression\n  retry\ntimeouts",
         ),
         (
             "get",

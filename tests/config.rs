@@ -12,11 +12,12 @@ use pillion_filters::units::{HumanDuration, OrNone};
 use pillion_filters::{Direction, Registry};
 use serde_json::Value;
 
-const KNOWN: [&str; 9] = [
+const KNOWN: [&str; 10] = [
     "request_id",
     "access_log",
     "tracing",
     "metrics",
+    "deadline",
     "limits",
     "headers",
     "cache",
@@ -79,6 +80,7 @@ fn two_lines_are_a_configuration() {
         "access_log",
         "tracing",
         "metrics",
+        "deadline",
         "limits",
         "headers",
         "compression",

@@ -14,11 +14,12 @@ use pillion_filters::Direction;
 use pillion_filters::units::{ByteSize, HumanDuration};
 use serde::Deserialize;
 
-const KNOWN: [&str; 9] = [
+const KNOWN: [&str; 10] = [
     "request_id",
     "access_log",
     "tracing",
     "metrics",
+    "deadline",
     "limits",
     "headers",
     "cache",

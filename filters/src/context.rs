@@ -166,7 +166,16 @@ impl Context<'_> {
 
     /// The state of type `T` that all routes and snapshots of this filter share.
     pub fn shared<T: Send + Sync + 'static>(&self, make: impl FnOnce() -> T) -> Arc<T> {
-        let key = (self.route.direction, self.filter.to_owned(), TypeId::of::<T>());
+        self.state_of(self.route.direction, make)
+    }
+
+    /// The same, shared by both directions' filters of this name, too.
+    pub fn shared_by_both<T: Send + Sync + 'static>(&self, make: impl FnOnce() -> T) -> Arc<T> {
+        self.state_of(Direction::Inbound, make)
+    }
+
+    fn state_of<T: Send + Sync + 'static>(&self, direction: Direction, make: impl FnOnce() -> T) -> Arc<T> {
+        let key = (direction, self.filter.to_owned(), TypeId::of::<T>());
         let mut states = self.state.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(state) = states.get(&key).cloned().and_then(|state| state.downcast().ok()) {
             return state;

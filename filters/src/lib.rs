@@ -20,6 +20,7 @@ mod chain;
 pub mod compression;
 pub mod conditions;
 mod context;
+pub mod deadline;
 mod exchange;
 mod failure;
 mod filter;

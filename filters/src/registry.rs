@@ -80,6 +80,7 @@ impl Registry {
             .with::<crate::access_log::AccessLog>()
             .with::<crate::tracing::Tracing>()
             .with::<crate::metrics::MetricsPlugin>()
+            .with::<crate::deadline::Deadline>()
             .with::<crate::limits::Limits>()
             .with::<crate::headers::Headers>()
             .with::<crate::cache::CachePlugin>()

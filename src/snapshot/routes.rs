@@ -158,7 +158,7 @@ mod tests {
                 "service: a\ninbound: {{ listen: 127.0.0.1:0, app: http://127.0.0.1:1 }}\nroutes: [{{ match: {matches} }}]"
             );
             let loaded = crate::config::load_str("test", &text, &[
-                "request_id", "access_log", "tracing", "metrics", "limits", "headers", "cache", "compression", "retry",
+                "request_id", "access_log", "tracing", "metrics", "deadline", "limits", "headers", "cache", "compression", "retry",
             ])
             .unwrap_or_else(|errors| panic!("{errors}"));
             (Conditions::new(&loaded.config.routes[0].matches), compiled(name))

@@ -15,6 +15,7 @@ mod backpressure;
 mod cache;
 mod chain;
 mod compression;
+mod deadlines;
 mod early;
 mod errors;
 mod forwarding;
