@@ -234,3 +234,6 @@ impl Group {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
