@@ -8,8 +8,10 @@ use crate::upstream::member::Heard;
 use crate::upstream::settings::{Algorithm, Outliers};
 
 mod algorithms;
+mod cost;
 mod service;
 mod shared;
+mod tail;
 
 const MS: Duration = Duration::from_millis(1);
 
