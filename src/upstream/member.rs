@@ -171,14 +171,19 @@ impl Member {
         }
         self.failures.fetch_add(1, Ordering::Relaxed);
         let Some(outliers) = &rules.outliers else { return };
-        let mut is_outlier = reaches(&self.failures_in_a_row, outliers.consecutive_failures);
-        if result == Heard::GatewayFailure {
-            is_outlier |= reaches(&self.gateway_failures_in_a_row, outliers.consecutive_gateway_failures);
-        } else {
-            clear(&self.gateway_failures_in_a_row);
+        let mut why = None;
+        if reaches(&self.failures_in_a_row, outliers.consecutive_failures) {
+            why = Some("consecutive_failures");
         }
-        if is_outlier && let Some(group) = self.group.upgrade() {
-            group.eject(self, now);
+        if result != Heard::GatewayFailure {
+            clear(&self.gateway_failures_in_a_row);
+        } else if reaches(&self.gateway_failures_in_a_row, outliers.consecutive_gateway_failures) {
+            why = Some("consecutive_gateway_failures");
+        }
+        if let Some(why) = why
+            && let Some(group) = self.group.upgrade()
+        {
+            group.eject(self, why, now);
         }
     }
 }

@@ -79,6 +79,7 @@ fn the_same_key_meets_the_same_member_also_while_others_are_out() {
     for (key, was) in before.iter().enumerate() {
         let is = pick(&world, key as u64);
         assert_eq!(is == *was, *was != 3, "{key}: {was} {is}");
+        assert_eq!(pick(&world, key as u64), is, "whoever takes a key over keeps it");
     }
     world.after(seconds(31));
     let after: Vec<_> = (0..2000).map(|key| pick(&world, key)).collect();

@@ -193,6 +193,37 @@ fn every_algorithm_but_hashing_starts_slowly_after_an_ejection() {
 }
 
 #[test]
+fn a_newcomer_gets_its_growing_share_of_what_is_in_flight_too() {
+    // Whoever has least to do would otherwise be taken each time that it is drawn.
+    for algorithm in [Algorithm::LeastRequests, Algorithm::Ewma] {
+        let settings = Settings {
+            slow_start: Some(seconds(30)),
+            ..settings(algorithm)
+        };
+        let world = World::new(settings, 4);
+        world.set((0..5).map(|index| (index, 1)));
+        let calls: Vec<_> = (0..2000).map(|_| world.pick().unwrap().begin()).collect();
+        close(world.member(4).active() as f64, 2000.0 * 0.1 / 4.1, 0.3);
+        drop(calls);
+    }
+}
+
+#[test]
+fn one_that_is_well_again_starts_slowly() {
+    let settings = Settings {
+        slow_start: Some(seconds(30)),
+        ..settings(Algorithm::RoundRobin)
+    };
+    let mut world = World::new(settings, 4);
+    world.group.set_healthy(&world.member(0), false, world.now);
+    world.after(seconds(100));
+    world.group.set_healthy(&world.member(0), true, world.now);
+    close(world.share(0, 20_000), 0.1 / 3.1, 0.2);
+    world.after(seconds(30));
+    close(world.share(0, 10_000), 0.25, 0.05);
+}
+
+#[test]
 fn where_all_are_new_nobody_is_spared() {
     let settings = Settings {
         slow_start: Some(seconds(30)),
