@@ -6,7 +6,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use pillion::config::{
-    AppAddress, BUILT_IN, ConfigErrors, Environment, Loaded, Loader, deserialize, explain, load_str, schema,
+    AppAddress, BUILT_IN, ConfigErrors, Environment, HealthProbe, Loaded, Loader, deserialize, explain, load_str,
+    schema,
 };
 use pillion_filters::units::{HumanDuration, OrNone};
 use pillion_filters::{Direction, Registry};
@@ -255,6 +256,34 @@ fn other_machines_may_use_the_outbound_side_if_that_is_said() {
     assert!(remote("allow_remote: true"));
     assert!(!remote("allow_remote: false"));
     assert!(!remote("allow_remote: null"));
+}
+
+#[test]
+fn an_upstream_needs_no_more_than_an_address() {
+    let text = format!(
+        "{MINIMAL}upstreams:\n  app: {{ slow_start: 30s }}\n  orders: {{ endpoints: ['http://a:8080', {{ address: 'h2c://b:80', weight: 2 }}] }}\n  \
+         reports:\n    dns: {{ address: 'http://reports:80' }}\n    hosts: [Reports]\n    \
+         balance: {{ algorithm: consistent_hash, hash: {{ cookie: session }} }}\n    \
+         health: {{ check: {{ http: {{ path: '/healthz?full' }} }} }}\n\
+         routes: [{{ match: {{ path: /orders }}, upstream: orders }}, {{ match: {{ path: /x }}, upstream: app }}]\n"
+    );
+    let loaded = load_str("test.yaml", &text, &KNOWN).unwrap();
+    let upstreams = &loaded.config.upstreams;
+    let weights = upstreams["orders"].endpoints.iter().map(|endpoint| endpoint.weight);
+    assert_eq!(weights.collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(upstreams["reports"].hosts[0].to_string(), "reports:80");
+    assert!(upstreams["app"].outliers.enabled);
+    let HealthProbe::Http(check) = &upstreams["reports"].health.as_ref().unwrap().check else {
+        panic!("the check is by HTTP");
+    };
+    assert_eq!(check.path, "/healthz?full");
+    assert_eq!(loaded.config.routes[0].upstream.as_deref(), Some("orders"));
+    // What is told of it reads as the same.
+    assert!(
+        load_str("test.yaml", &explain(&loaded), &KNOWN).is_ok(),
+        "{}",
+        explain(&loaded)
+    );
 }
 
 fn builtin_schema() -> Value {

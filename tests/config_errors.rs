@@ -100,7 +100,8 @@ fn each_mistake_is_told_exactly() {
 fn no_error_shows_what_a_variable_holds() {
     for file in fixtures() {
         let Err(errors) = load(&file) else { continue };
-        for part in ["hunt", "unte", "nter", "ter2"] {
+        // Not `nter`: `interval` has that.
+        for part in ["hunt", "unte", "ter2"] {
             assert!(!errors.to_string().contains(part), "{}: {errors}", file.display());
         }
     }

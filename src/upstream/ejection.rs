@@ -37,12 +37,13 @@ impl Ejection {
         until
     }
 
-    /// Lets the member back if its time is over.
+    /// Lets the member back if its time is over. It is back from now on: without a timer that can be later than it might have been,
+    /// and nobody behaves well while nobody asks.
     pub(super) fn release(&mut self, now: Instant) -> bool {
         match self.until {
             Some(until) if until <= now => {
                 self.until = None;
-                self.back = until;
+                self.back = now;
                 true
             }
             _ => false,
@@ -90,6 +91,10 @@ mod tests {
         // Twelve ejections, ten forgiven: this is the third.
         now += rules.ejection * 10;
         assert_eq!(ejection.eject(&rules, now), now + Duration::from_secs(90));
+        // Nobody looked for long after it might have come back: that forgives nothing.
+        now += Duration::from_secs(1000);
+        assert!(ejection.release(now));
+        assert_eq!(ejection.eject(&rules, now), now + Duration::from_secs(120));
         assert!(ejection.pardon(now));
         assert!(!ejection.pardon(now));
         now += Duration::from_secs(86_400);

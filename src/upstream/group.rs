@@ -166,9 +166,9 @@ impl Group {
     }
 
     /// Takes a member out of service that failed too often in a row.
-    pub(super) fn eject(&self, member: &Arc<Member>, now: Instant) {
+    pub(super) fn eject(&self, member: &Arc<Member>, why: &'static str, now: Instant) {
         let mut state = self.state();
-        if self.try_eject(&mut state, member, "consecutive_failures", now) {
+        if self.try_eject(&mut state, member, why, now) {
             self.advance(&mut state, now);
         }
     }
@@ -234,3 +234,6 @@ impl Group {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -135,11 +135,19 @@ impl Member {
     pub(super) fn costs(one: (&Self, f32), other: (&Self, f32), now: Tick, decay: f32) -> (f32, f32) {
         let ((one, load), (other, other_load)) = (one, other);
         let latencies = compared(one.latency.read(now, decay), other.latency.read(now, decay));
-        let penalties = (penalty(one.good.read(now, decay)), penalty(other.good.read(now, decay)));
+        let penalties = (one.penalty(now, decay), other.penalty(now, decay));
         (
             latencies.0 * penalties.0 * (1.0 + load),
             latencies.1 * penalties.1 * (1.0 + other_load),
         )
+    }
+
+    fn penalty(&self, now: Tick, decay: f32) -> f32 {
+        // By far the most members have never failed.
+        if self.good.value() >= 1.0 {
+            return 1.0;
+        }
+        penalty(self.good.read(now, decay))
     }
 
     fn heard(self: &Arc<Self>, result: Heard, took: Duration, now: Instant) {
@@ -163,14 +171,19 @@ impl Member {
         }
         self.failures.fetch_add(1, Ordering::Relaxed);
         let Some(outliers) = &rules.outliers else { return };
-        let mut is_outlier = reaches(&self.failures_in_a_row, outliers.consecutive_failures);
-        if result == Heard::GatewayFailure {
-            is_outlier |= reaches(&self.gateway_failures_in_a_row, outliers.consecutive_gateway_failures);
-        } else {
-            clear(&self.gateway_failures_in_a_row);
+        let mut why = None;
+        if reaches(&self.failures_in_a_row, outliers.consecutive_failures) {
+            why = Some("consecutive_failures");
         }
-        if is_outlier && let Some(group) = self.group.upgrade() {
-            group.eject(self, now);
+        if result != Heard::GatewayFailure {
+            clear(&self.gateway_failures_in_a_row);
+        } else if reaches(&self.gateway_failures_in_a_row, outliers.consecutive_gateway_failures) {
+            why = Some("consecutive_gateway_failures");
+        }
+        if let Some(why) = why
+            && let Some(group) = self.group.upgrade()
+        {
+            group.eject(self, why, now);
         }
     }
 }

@@ -12,12 +12,12 @@ impl Tick {
     const SHIFT: u32 = 16;
 
     pub(super) fn at(epoch: Instant, now: Instant) -> Self {
-        Self((now.saturating_duration_since(epoch).as_nanos() >> Self::SHIFT) as u32)
+        Self((now.saturating_duration_since(epoch).as_nanos() as u64 >> Self::SHIFT) as u32)
     }
 
     /// So many steps, for the decay.
     pub(super) fn steps(duration: Duration) -> f32 {
-        ((duration.as_nanos() >> Self::SHIFT) as f32).max(1.0)
+        ((duration.as_nanos() as u64 >> Self::SHIFT) as f32).max(1.0)
     }
 
     /// How much of what was known at `stamp` is left. Threads read the clock at different times, so a stamp may lie ahead.
@@ -50,6 +50,11 @@ impl Recent {
     pub(super) fn read(&self, now: Tick, decay: f32) -> Option<(f32, f32)> {
         let (value, stamp) = unpack(self.0.load(Ordering::Relaxed));
         (!value.is_nan()).then(|| (value, now.left_of(stamp, decay)))
+    }
+
+    /// The value as it was when it was changed last; NaN if it is unknown. Costs no exponential.
+    pub(super) fn value(&self) -> f32 {
+        unpack(self.0.load(Ordering::Relaxed)).0
     }
 
     /// Changes the value: `change` is given what it was and how much of that is left.

@@ -18,9 +18,9 @@ pub(super) fn outliers(heard: &[Totals], rules: &Outliers) -> Vec<(usize, &'stat
             failures: all.failures - own.failures,
             busy: all.busy.saturating_sub(own.busy),
         };
-        let beyond = |rule: Option<Beyond>, of: fn(&Totals, &Totals) -> Option<f64>, calls: fn(&Totals) -> u64| {
+        let beyond = |rule: Option<Beyond>, of: fn(&Totals, &Totals) -> f64, calls: fn(&Totals) -> u64| {
             let rule = rule.filter(|rule| calls(own).min(calls(&others)) >= rule.min_requests.max(1))?;
-            let excess = of(own, &others)? / rule.limit;
+            let excess = of(own, &others) / rule.limit;
             (excess > 1.0).then_some(excess)
         };
         let by_failures = beyond(rules.failure_share, more_failures, calls);
@@ -38,14 +38,14 @@ fn calls(totals: &Totals) -> u64 {
     totals.successes + totals.failures
 }
 
-fn more_failures(own: &Totals, others: &Totals) -> Option<f64> {
+fn more_failures(own: &Totals, others: &Totals) -> f64 {
     let share = |totals: &Totals| totals.failures as f64 / calls(totals) as f64;
-    Some(share(own) - share(others))
+    share(own) - share(others)
 }
 
-fn times_slower(own: &Totals, others: &Totals) -> Option<f64> {
+fn times_slower(own: &Totals, others: &Totals) -> f64 {
     let mean = |totals: &Totals| totals.busy.as_secs_f64() / totals.successes as f64;
-    (mean(others) > 0.0).then(|| mean(own) / mean(others))
+    mean(own) / mean(others).max(f64::MIN_POSITIVE)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use super::Endpoint;
 use super::ejection::{Ejection, cap};
 use super::maglev::Maglev;
 use super::member::{Member, Totals};
+use super::recent::Tick;
 use super::review;
 use super::schedule::Schedule;
 use super::settings::{Algorithm, Settings};
@@ -174,7 +175,7 @@ impl State {
             return Vec::new();
         }
         self.review = now + rules.interval.max(Duration::from_millis(1));
-        let heard: Vec<Totals> = self.entries.iter_mut().map(|entry| entry.heard()).collect();
+        let heard: Vec<Totals> = self.entries.iter_mut().map(Entry::heard).collect();
         let compared = self.entries.iter().zip(heard).filter(|(entry, _)| entry.in_service());
         let (members, heard): (Vec<&Entry>, Vec<Totals>) = compared.unzip();
         let outliers = review::outliers(&heard, rules);
@@ -217,7 +218,7 @@ impl State {
             schedule: Schedule::new(&weights),
             hashed: self.hashed(settings, &usable),
             algorithm: settings.algorithm,
-            decay: settings.decay,
+            decay: Tick::steps(settings.decay),
             slow_start: settings.slow_start.unwrap_or_default(),
             is_panicking,
             due: self.due(settings),

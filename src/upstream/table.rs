@@ -40,7 +40,8 @@ pub(super) struct Table {
     pub(super) schedule: Schedule,
     pub(super) hashed: Option<Hashed>,
     pub(super) algorithm: Algorithm,
-    pub(super) decay: Duration,
+    /// In steps of [`Tick`].
+    pub(super) decay: f32,
     pub(super) slow_start: Duration,
     /// Whether any slot has a slow start going on.
     pub(super) is_warming: bool,
@@ -136,8 +137,8 @@ impl Table {
         let (one, other) = (&self.slots[first], &self.slots[second]);
         let loads = (self.load(one, draw.now), self.load(other, draw.now));
         let is_better = if self.algorithm == Algorithm::Ewma {
-            let (now, decay) = (Tick::at(draw.epoch, draw.now), Tick::steps(self.decay));
-            let costs = Member::costs((&one.member, loads.0), (&other.member, loads.1), now, decay);
+            let now = Tick::at(draw.epoch, draw.now);
+            let costs = Member::costs((&one.member, loads.0), (&other.member, loads.1), now, self.decay);
             let bar = if self.schedule.is_equal() { 1.0 } else { CLEARLY_LOWER };
             costs.1 < costs.0 * bar
         } else {

@@ -125,7 +125,7 @@ fn variants_with_and_without_keys_of_their_own() {
         ("{ redis: {} }", "a.yaml:2:10: missing key `url` in cache.store.redis"),
         (
             "redis",
-            "a.yaml:2:8: cache.store: `redis` has keys of its own: write `redis: { … }`",
+            "a.yaml:2:8: cache.store: `redis` needs to say more: write `{ redis: … }`",
         ),
         (
             "{ memory: 1 }",

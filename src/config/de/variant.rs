@@ -52,7 +52,7 @@ impl<'n> Variant<'n, '_> {
     fn content<T>(self, read: impl FnOnce(NodeDeserializer<'n, '_>) -> Result<T, Fault>) -> Result<T, Fault> {
         let Some((key, node)) = self.content else {
             return Err(Fault::other(format!(
-                "`{0}` has keys of its own: write `{0}: {{ … }}`",
+                "`{0}` needs to say more: write `{{ {0}: … }}`",
                 self.name
             )));
         };

@@ -107,16 +107,16 @@ impl FromStr for AppAddress {
         }
         let (scheme, rest) = text
             .split_once("://")
-            .ok_or("is no app address: write `http://host:port`, `h2c://host:port` or `unix:/path`")?;
+            .ok_or("is no address: write `http://host:port`, `h2c://host:port` or `unix:/path`")?;
         if scheme == "https" {
-            return Err("asks for TLS to the app, which is not supported: use `http://` or `h2c://`".to_owned());
+            return Err("asks for TLS, which is not supported: use `http://` or `h2c://`".to_owned());
         }
         if !["http", "h2c", "auto"].contains(&scheme) {
             return Err("has an unknown scheme: use `http://`, `h2c://`, `auto://` or `unix:`".to_owned());
         }
         let authority = rest.strip_suffix('/').unwrap_or(rest);
         if authority.contains(['/', '?', '#']) {
-            return Err("has a path: the app's address ends after the port".to_owned());
+            return Err("has a path: an address ends after the port".to_owned());
         }
         let (host, port) = host_and_port(authority)?;
         let port = port.filter(|port| *port != 0).ok_or("has no port")?;
