@@ -82,6 +82,7 @@ impl Registry {
             .with::<crate::metrics::MetricsPlugin>()
             .with::<crate::limits::Limits>()
             .with::<crate::headers::Headers>()
+            .with::<crate::idempotency::Idempotency>()
             .with::<crate::cache::CachePlugin>()
             .with::<crate::compression::Compression>()
     }

@@ -43,11 +43,11 @@ impl Run<'_> {
         match self.before_attempt(&mut attempt).await {
             Ok(None) => {}
             Ok(Some(response)) => {
-                self.attempt_done(&attempt, abandoned());
+                self.attempt_done(&attempt, abandoned(true));
                 return Came::Answered(response);
             }
             Err(stop) => {
-                self.attempt_done(&attempt, abandoned());
+                self.attempt_done(&attempt, abandoned(true));
                 return Came::Stopped(stop);
             }
         }
@@ -61,7 +61,8 @@ impl Run<'_> {
                     result,
                     head: None,
                     took: ended - started,
-                    unprocessed: matches!(stop, Stop::Failed(failure) if failure.nothing_was_sent()),
+                    // Who went away, or was refused, did so before there was a connection.
+                    unprocessed: !matches!(stop, Stop::Failed(failure) if !failure.nothing_was_sent()),
                     whole: true,
                 };
                 return match self.attempt_done(&attempt, tried) {
@@ -97,7 +98,7 @@ impl Run<'_> {
             matches!(head, Err(Stop::Failed(Failure::UpstreamClosed))) && up.heard_nothing() && (reused || unprocessed);
         if races && !fresh && whole && (self.story.exchange.is_repeatable() || unprocessed) {
             // Nobody's failure, and no try of its own for those who count them.
-            self.attempt_done(&attempt, abandoned());
+            self.attempt_done(&attempt, abandoned(unprocessed));
             self.story.exchange.ledger.enter("engine", "stale_connection_retried");
             self.worker.metrics.keepalive_race_retried.inc();
             return Came::Stale;
@@ -355,12 +356,12 @@ impl Run<'_> {
 }
 
 /// A try that came to nothing through no fault of the endpoint.
-fn abandoned() -> Tried<'static> {
+fn abandoned(unprocessed: bool) -> Tried<'static> {
     Tried {
         result: AttemptResult::Abandoned,
         head: None,
         took: Duration::ZERO,
-        unprocessed: false,
+        unprocessed,
         whole: false,
     }
 }
