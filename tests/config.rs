@@ -12,13 +12,14 @@ use pillion_filters::units::{HumanDuration, OrNone};
 use pillion_filters::{Direction, Registry};
 use serde_json::Value;
 
-const KNOWN: [&str; 8] = [
+const KNOWN: [&str; 9] = [
     "request_id",
     "access_log",
     "tracing",
     "metrics",
     "limits",
     "headers",
+    "idempotency",
     "cache",
     "compression",
 ];

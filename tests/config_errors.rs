@@ -14,13 +14,14 @@ use pillion_filters::Direction;
 use pillion_filters::units::{ByteSize, HumanDuration};
 use serde::Deserialize;
 
-const KNOWN: [&str; 8] = [
+const KNOWN: [&str; 9] = [
     "request_id",
     "access_log",
     "tracing",
     "metrics",
     "limits",
     "headers",
+    "idempotency",
     "cache",
     "compression",
 ];

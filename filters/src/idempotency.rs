@@ -64,7 +64,7 @@ impl Plugin for Idempotency {
     type Config = Config;
 
     fn build(config: Config, context: &Context<'_>) -> Result<Arc<dyn Filter>, BuildError> {
-        let (size, warning) = (config.max_size.0, rules::warning(&config));
+        let (size, warning) = (config.max_size.0, rules::warning(&config, context.route.direction));
         let rules = Rules::new(config)?;
         if let Some(warning) = warning {
             context.warn(warning);

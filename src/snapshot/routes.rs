@@ -157,7 +157,8 @@ mod tests {
                 "service: a\ninbound: {{ listen: 127.0.0.1:0, app: http://127.0.0.1:1 }}\nroutes: [{{ match: {matches} }}]"
             );
             let loaded = crate::config::load_str("test", &text, &[
-                "request_id", "access_log", "tracing", "metrics", "limits", "headers", "cache", "compression",
+                "request_id", "access_log", "tracing", "metrics", "limits", "headers", "idempotency", "cache",
+                "compression",
             ])
             .unwrap_or_else(|errors| panic!("{errors}"));
             (Conditions::new(&loaded.config.routes[0].matches), compiled(name))

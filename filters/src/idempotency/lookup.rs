@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::answer::Answer;
 use super::counters::Served;
 use super::keep::State;
-use super::rules::Add;
+use super::rules::Without;
 use super::scope::{self, Hash};
 use super::store::Claim;
 use super::{Inner, NAME, key};
@@ -77,21 +77,21 @@ impl Inner {
                 Err(key::Malformed) => return self.refuse(Served::Malformed, MALFORMED),
             },
             (Some(_), Some(_)) => return self.refuse(Served::Malformed, MALFORMED),
-            (None, _) => match self.rules.add {
-                Add::Nothing if self.rules.required => return self.refuse(Served::Missing, MISSING),
-                Add::Nothing => return Step::Continue,
-                Add::Random => {
+            (None, _) => match self.rules.without {
+                Without::Pass => return Step::Continue,
+                Without::Refuse => return self.refuse(Served::Missing, MISSING),
+                Without::Random => {
                     // Nobody will ever repeat it, so nothing is kept for it.
                     self.add(exchange, key::random(), 4);
                     self.vouch(exchange, 0);
                     return Step::Continue;
                 }
-                Add::Content { .. } => Source::Content,
+                Without::Content { .. } => Source::Content,
             },
         };
-        let reads = self.rules.replay || matches!(self.rules.add, Add::Content { body: true, .. });
-        let is_wanted = reads && (self.rules.replay || matches!(source, Source::Content));
-        if !exchange.has_body || !is_wanted {
+        let is_in_key = matches!(self.rules.without, Without::Content { body: true, .. });
+        let reads = self.rules.replay || (is_in_key && matches!(source, Source::Content));
+        if !exchange.has_body || !reads {
             return self.identify(exchange, &source, Some(Bytes::new()));
         }
         let inner = self.clone();
@@ -136,9 +136,9 @@ impl Inner {
 
     /// The body is there, as far as it is wanted; `None` if there is too much of it.
     fn identify(self: &Arc<Self>, exchange: &mut Exchange, source: &Source, body: Option<Bytes>) -> Step {
-        let key = match (source, &self.rules.add) {
+        let key = match (source, &self.rules.without) {
             (Source::Brought(key), _) => key.clone(),
-            (Source::Content, Add::Content { fields, body: counts }) => {
+            (Source::Content, Without::Content { fields, body: counts }) => {
                 let part = body.as_ref().filter(|_| *counts).map(|body| &body[..]);
                 if *counts && part.is_none() {
                     return self.pass(exchange, "body_too_large");

@@ -72,16 +72,17 @@ impl Stage {
     }
 
     /// What was counted under that name, all labels together.
-    pub(super) fn counted(&self, name: &str, label: &str) -> f64 {
+    pub(super) fn counted(&self, name: &str, label: &str) -> u64 {
         let families = self.telemetry.metrics.registry().gather();
         let metrics = families
             .iter()
             .filter(|family| family.name() == name)
-            .flat_map(|family| family.get_metric());
+            .flat_map(prometheus::proto::MetricFamily::get_metric);
         metrics
             .filter(|metric| label.is_empty() || metric.get_label().iter().any(|pair| pair.value() == label))
             .map(|metric| metric.get_counter().get_value() + metric.get_gauge().get_value())
-            .sum()
+            .sum::<f64>()
+            .round() as u64
     }
 
     /// A request comes in.

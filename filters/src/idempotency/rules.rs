@@ -8,7 +8,7 @@ use super::config::{Config, From, Method, Unknown};
 use super::scope::Identity;
 use crate::cache::names;
 use crate::own_header::OwnHeader;
-use crate::{BuildError, Remark};
+use crate::{BuildError, Direction, Remark};
 
 /// Less than this holds next to nothing.
 const LEAST_SIZE: u64 = 64 * 1024;
@@ -17,7 +17,6 @@ const LEAST_SIZE: u64 = 64 * 1024;
 pub(super) struct Rules {
     methods: Vec<http::Method>,
     pub(super) header: OwnHeader,
-    pub(super) required: bool,
     pub(super) replay: bool,
     pub(super) ttl: Duration,
     pub(super) max_body: usize,
@@ -27,16 +26,21 @@ pub(super) struct Rules {
     /// How long after a loss a repeat may be tried; `None` for never.
     retries_after: Option<Duration>,
     pub(super) identity: Identity,
-    pub(super) add: Add,
+    pub(super) without: Without,
     pub(super) quoted: bool,
     /// The upstream does not act twice on a key.
     pub(super) vouches: bool,
 }
 
-/// Whether requests without a key are given one.
-pub(super) enum Add {
-    Nothing,
+/// What becomes of requests without a key.
+pub(super) enum Without {
+    /// They pass untouched.
+    Pass,
+    /// They are refused.
+    Refuse,
+    /// They are given one that is random.
     Random,
+    /// They are given one of what is in them.
     Content { fields: Vec<HeaderName>, body: bool },
 }
 
@@ -61,7 +65,6 @@ impl Rules {
         Ok(Self {
             methods: config.methods.into_iter().map(http::Method::from).collect(),
             header,
-            required: config.required,
             replay: config.replay,
             ttl: config.ttl.0,
             max_body: usize::try_from(config.max_body.0).unwrap_or(usize::MAX),
@@ -78,10 +81,11 @@ impl Rules {
                 Unknown::Retry => Some(config.settle.0),
             },
             identity,
-            add: match config.add.from {
-                From::None => Add::Nothing,
-                From::Random => Add::Random,
-                From::Content => Add::Content {
+            without: match config.add.from {
+                From::None if config.required => Without::Refuse,
+                From::None => Without::Pass,
+                From::Random => Without::Random,
+                From::Content => Without::Content {
                     fields,
                     body: config.add.body,
                 },
@@ -178,9 +182,23 @@ fn mistakes(config: &Config) -> Vec<Remark> {
 }
 
 /// What may be a mistake.
-pub(super) fn warning(config: &Config) -> Option<Remark> {
+pub(super) fn warning(config: &Config, direction: Direction) -> Option<Remark> {
+    let identity = &config.identity;
     let honours = config.upstream_honours.unwrap_or(true);
     match config.add.from {
+        _ if config.replay
+            && direction == Direction::Inbound
+            && identity.headers.is_empty()
+            && identity.cookies.is_empty() =>
+        {
+            Some(
+                Remark::new(
+                    "identity",
+                    "all callers share their keys: who guesses one gets another's answer",
+                )
+                .with_help("name the request headers that tell one caller from another, such as `[Authorization]`"),
+            )
+        }
         From::Content if config.add.fields.is_empty() => Some(
             Remark::new(
                 "add.from",
@@ -255,8 +273,10 @@ mod tests {
             (r#"{"replay": false}"#, Some("replay")),
             (r#"{"replay": false, "required": true}"#, None),
             (r#"{"replay": false, "upstream_honours": true}"#, None),
+            (r#"{"identity": {"headers": []}}"#, Some("identity")),
+            (r#"{"identity": {"headers": [], "cookies": ["session"]}}"#, None),
         ] {
-            let told = warning(&serde_json::from_str(config).unwrap());
+            let told = warning(&serde_json::from_str(config).unwrap(), Direction::Inbound);
             assert_eq!(told.map(|remark| remark.key), key, "{config}");
         }
     }

@@ -26,9 +26,8 @@ impl Running {
 
     /// Waits until it is settled.
     pub(in crate::idempotency) async fn ended(&self) {
-        let mut changed = std::pin::pin!(self.changed.notified());
-        // From here on no wake-up is missed.
-        changed.as_mut().enable();
+        // Made before the look: it hears of all that happens from now on, polled or not.
+        let changed = self.changed.notified();
         if !self.over.load(Ordering::Acquire) {
             changed.await;
         }

@@ -137,7 +137,7 @@ fn what_is_under_way_is_bounded_and_never_forgotten() {
     const SIZE: u64 = 64 * 1024;
     let store = store(SIZE);
     let mut leads = Vec::new();
-    let full = (0..).find(|number| match claim(&store, *number) {
+    let full = (0..10_000).find(|number| match claim(&store, *number) {
         Claim::Lead(lead) => {
             leads.push(lead);
             false

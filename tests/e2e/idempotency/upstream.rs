@@ -1,0 +1,141 @@
+//! Keys added to what the app sends, and requests sent again because of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pillion_filters::{
+    Attempt, AttemptResult, BuildError, Context, Exchange, Filter, Phases, Plugin, Registry, Tried, Verdict,
+};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{PAID, closing, read};
+use crate::support::{App, Setup, Sidecar, fields};
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Config {}
+
+/// Tries once more what came to nothing, if it may be repeated.
+struct Retry;
+
+impl Plugin for Retry {
+    const NAME: &'static str = "test_retry";
+    type Config = Config;
+    fn build(_: Config, _: &Context<'_>) -> Result<Arc<dyn Filter>, BuildError> {
+        Ok(Arc::new(Self))
+    }
+}
+
+impl Filter for Retry {
+    fn phases(&self) -> Phases {
+        Phases::ATTEMPT
+    }
+    fn attempt_done(&self, exchange: &mut Exchange, attempt: &Attempt, tried: Tried<'_>) -> Verdict {
+        let failed = matches!(tried.result, AttemptResult::Failed(_));
+        if failed && attempt.number == 1 && exchange.is_repeatable() {
+            Verdict::Retry(Duration::ZERO)
+        } else {
+            Verdict::Keep
+        }
+    }
+}
+
+fn sidecar(settings: &str) -> Sidecar {
+    Setup::before("http://127.0.0.1:1")
+        .with_registry(Registry::builtin().with::<Retry>())
+        .with("chain: [request_id, idempotency, test_retry]")
+        .filters(&format!(
+            "idempotency: {{ enabled: true, {settings} }}, access_log: {{ enabled: false }}"
+        ))
+        .start()
+}
+
+fn step(app: &App, saga: &str, body: &str) -> String {
+    let (host, length) = (app.address(), body.len());
+    format!("POST /reserve HTTP/1.1\r\nHost: {host}\r\nX-Saga: {saga}\r\nContent-Length: {length}\r\n\r\n{body}")
+}
+
+fn key(head: &str) -> String {
+    let keys = fields(head, "idempotency-key");
+    assert_eq!(keys.len(), 1, "{head}");
+    keys[0].to_owned()
+}
+
+/// Sends a request whose first try dies; the heads that the app got.
+fn dies_once(sidecar: &Sidecar, app: &App, request: &str, body: &str) -> [String; 2] {
+    let mut client = sidecar.connect_out();
+    client.send(request);
+    let (origin, first) = read(app, body);
+    origin.reset();
+    let (mut origin, second) = read(app, body);
+    origin.send(closing(PAID));
+    assert_eq!(client.read_answer().text(), "paid");
+    [first, second]
+}
+
+#[test]
+fn a_random_key_is_the_same_for_all_tries_and_no_two_requests() {
+    let app = App::listen();
+    let sidecar = sidecar("add: { from: random }");
+    // More than is kept of a body of which nobody asks.
+    let body = "x".repeat(20_000);
+    let of_requests = [(); 2].map(|()| {
+        let heads = dies_once(&sidecar, &app, &step(&app, "1", &body), &body);
+        assert_eq!(key(&heads[0]), key(&heads[1]));
+        key(&heads[0])
+    });
+    assert_ne!(of_requests[0], of_requests[1]);
+    assert!(
+        of_requests[0].starts_with('"') && of_requests[0].len() == 38,
+        "{}",
+        of_requests[0]
+    );
+}
+
+#[test]
+fn a_key_of_the_content_is_the_same_when_the_app_repeats_its_step() {
+    let app = App::listen();
+    // The upstream knows repeats by the key, so that it is asked again.
+    let sidecar = sidecar("replay: false, add: { from: content, fields: [X-Saga] }");
+    let keys = ["1", "1", "2"].map(|saga| {
+        let heads = dies_once(&sidecar, &app, &step(&app, saga, "reserve"), "reserve");
+        assert_eq!(key(&heads[0]), key(&heads[1]));
+        key(&heads[0])
+    });
+    assert_eq!(keys[0], keys[1]);
+    assert_ne!(keys[0], keys[2]);
+}
+
+#[test]
+fn a_repeated_step_is_answered_here_where_the_upstream_knows_no_keys() {
+    let app = App::listen();
+    let sidecar = sidecar("add: { from: content, fields: [X-Saga] }, upstream_honours: false");
+    let mut client = sidecar.connect_out();
+    client.send(step(&app, "1", "reserve"));
+    read(&app, "reserve").0.send(closing(PAID));
+    assert_eq!(client.read_answer().text(), "paid");
+    client.send(step(&app, "1", "reserve"));
+    assert_eq!(client.read_answer().field("idempotent-replayed"), Some("true"));
+    // Nor is it sent twice.
+    let mut client = sidecar.connect_out();
+    client.send(step(&app, "2", "reserve"));
+    read(&app, "reserve").0.reset();
+    assert_eq!(client.read_answer().status, 502);
+    assert!(app.try_accept().is_none());
+}
+
+#[test]
+fn a_key_of_the_apps_own_is_sent_again_where_it_is_honoured() {
+    let app = App::listen();
+    let request = step(&app, "1", "reserve").replace("X-Saga", "Idempotency-Key: k\r\nX-Saga");
+    let honours = sidecar("upstream_honours: true");
+    let heads = dies_once(&honours, &app, &request, "reserve");
+    assert_eq!(heads.each_ref().map(|head| key(head)), ["k", "k"]);
+    let not = sidecar("");
+    let mut client = not.connect_out();
+    client.send(&request);
+    read(&app, "reserve").0.reset();
+    assert_eq!(client.read_answer().status, 502);
+    assert!(app.try_accept().is_none());
+}
