@@ -70,7 +70,7 @@ impl Plugin for Idempotency {
             context.warn(warning);
         }
         let metrics = StoreMetrics::of(context)?;
-        let store = context.shared(|| Arc::new(Store::new(metrics)));
+        let store = context.shared(|| Store::new(metrics));
         Ok(Arc::new(Repeats(Arc::new(Inner {
             share: store.share(size),
             counters: Counters::of(context)?,

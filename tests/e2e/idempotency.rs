@@ -5,7 +5,7 @@ mod upstream;
 
 use http::{Request, Response};
 
-use crate::support::{Answer, App, H2App, H2Client, Peer, Setup, Sidecar, collect, send_body, wait};
+use crate::support::{Answer, App, H2App, H2Client, Peer, Process, Setup, Sidecar, collect, send_body, wait};
 
 /// An app's answer that shows that it was the first.
 const PAID: &str = "HTTP/1.1 201 Created\r\nLocation: /payments/1\r\nSet-Cookie: a=1\r\nContent-Length: 4\r\n\r\npaid";
@@ -108,8 +108,11 @@ fn another_payload_another_caller_and_another_operation() {
 #[test]
 fn of_ten_at_once_the_app_sees_one() {
     let app = App::listen();
-    let sidecar = sidecar(&app, "wait: 1m");
-    let mut clients: Vec<Peer> = (0..10).map(|_| sidecar.connect()).collect();
+    // Those that wait are not all on the worker that asks the app.
+    let yaml = setup(&app, "wait: 1m").yaml().replace("workers: 1", "workers: 2");
+    let mut sidecar = Process::run(&yaml);
+    let inbound = sidecar.inbound();
+    let mut clients: Vec<Peer> = (0..10).map(|_| Peer::connect(inbound)).collect();
     for client in &mut clients {
         client.send(pay("k", "7 euro"));
     }
@@ -123,6 +126,7 @@ fn of_ten_at_once_the_app_sees_one() {
     assert_eq!(replayed.count(), 9);
     assert!(answers.iter().all(|answer| answer.text() == "paid"));
     assert!(app.try_accept().is_none());
+    sidecar.stop();
 }
 
 #[test]
@@ -355,4 +359,53 @@ fn a_client_that_waits_for_a_word_is_told_to_go_on() {
     let (mut origin, _) = read(&app, "7 euro");
     origin.send(PAID);
     assert_eq!(client.read_answer().text(), "paid");
+}
+
+#[test]
+fn who_leaves_at_the_moment_of_the_answer_finds_it_later() {
+    let app = H2App::listen();
+    let sidecar = Setup::before(format!("h2c://{}", app.address))
+        .filters("idempotency: { enabled: true }")
+        .start();
+    let mut client = H2Client::connect(sidecar.inbound());
+    for number in 0..20 {
+        let request = || {
+            Request::post("http://a/pay")
+                .header("idempotency-key", number)
+                .body(())
+                .unwrap()
+        };
+        let (response, mut body) = client.send(request(), false);
+        wait(send_body(&mut body, "7 euro".into(), true)).unwrap();
+        let mut call = app.next();
+        // Both are on their way at once, and either may be first.
+        body.send_reset(h2::Reason::CANCEL);
+        call.ok("paid");
+        drop((response, body));
+        let (response, mut body) = client.send(request(), false);
+        wait(send_body(&mut body, "7 euro".into(), true)).unwrap();
+        let whole = wait(collect(response)).unwrap();
+        assert_eq!(whole.status, 200, "{number}: {}", String::from_utf8_lossy(&whole.body));
+        assert_eq!(whole.headers["idempotent-replayed"], "true");
+    }
+    assert!(app.next_within(std::time::Duration::ZERO).is_none());
+}
+
+#[test]
+fn after_an_http2_app_that_died_a_repeat_is_not_tried() {
+    let app = H2App::listen();
+    let sidecar = Setup::before(format!("h2c://{}", app.address))
+        .filters("idempotency: { enabled: true }")
+        .start();
+    let mut client = sidecar.connect();
+    client.send(pay("k", "7 euro"));
+    let mut call = app.next();
+    let mut body = call.answer(Response::new(()), false);
+    body.send_data("half".into(), false).unwrap();
+    client.read_until("half");
+    app.cut();
+    client.read_to_end();
+    let repeat = ask(&sidecar, &pay("k", "7 euro"));
+    assert_eq!(error(&repeat), (409, "idempotency_outcome_unknown".to_owned()));
+    assert!(app.next_within(std::time::Duration::ZERO).is_none());
 }

@@ -26,6 +26,8 @@ struct Receiving {
     size: u64,
     expected: Option<u64>,
     reserved: Reserved,
+    /// How far the app would be read ahead of the client if nothing was kept.
+    read_ahead: usize,
 }
 
 impl State {
@@ -88,13 +90,15 @@ impl Inner {
         }
         // The app is done soon, however slow the client is.
         let most = usize::try_from(self.rules.max_response).unwrap_or(usize::MAX);
-        exchange.plan.read_ahead = exchange.plan.read_ahead.max(most);
+        let read_ahead = exchange.plan.read_ahead;
+        exchange.plan.read_ahead = read_ahead.max(most);
         state.receiving = Some(Receiving {
             head: answer,
             pieces: Vec::new(),
             size: 0,
             expected,
             reserved,
+            read_ahead,
         });
         exchange.set_state(state);
     }
@@ -117,6 +121,7 @@ impl Inner {
                 (!has_room).then_some("store_full")
             };
             if let Some(reason) = reason {
+                exchange.plan.read_ahead = receiving.read_ahead;
                 if let Some(state) = exchange.take_state::<State>() {
                     self.let_go(exchange, state, reason);
                 }

@@ -151,6 +151,28 @@ mod tests {
     }
 
     #[test]
+    fn whatever_is_read_is_read_again_from_quotes() {
+        let mut random = fastrand::Rng::with_seed(7);
+        let mut keys = 0;
+        for _ in 0..100_000 {
+            let length = random.usize(..12);
+            let value: Vec<u8> = (0..length)
+                .map(|_| *random.choice(b"ab \"\\;,\t\x7f\xe4").unwrap())
+                .collect();
+            let Ok(key) = read(&value) else { continue };
+            keys += 1;
+            let mut quoted = vec![b'"'];
+            for byte in &key {
+                quoted.extend(b"\"\\".contains(byte).then_some(b'\\'));
+                quoted.push(*byte);
+            }
+            quoted.push(b'"');
+            assert_eq!(read(&quoted), Ok(key), "{value:?}");
+        }
+        assert!(keys > 1000, "{keys}");
+    }
+
+    #[test]
     fn random_keys_differ_and_read_as_they_are_written() {
         let keys: HashSet<u128> = (0..1000).map(|_| random()).collect();
         assert_eq!(keys.len(), 1000);

@@ -274,7 +274,11 @@ impl Run<'_> {
         let at_once = ended && !self.chain().reads_response_body();
         self.close_if_draining();
         if !self.down.head(&mut head, Some(via), at_once) {
-            return Came::Over(End::ClientAborted);
+            if !self.story.exchange.plan.is_wanted() {
+                return Came::Over(End::ClientAborted);
+            }
+            // It left at this very moment, and is not the only one who wants the response.
+            self.down.let_go();
         }
         let mut pump = Pump::new(
             &self.route.chain,
