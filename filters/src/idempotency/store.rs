@@ -34,7 +34,8 @@ pub(super) use room::{Reserved, Share};
 
 /// Locks, so that workers seldom meet.
 const SHARDS: usize = 16;
-/// Bytes a key takes up without its answer: its places in the map and in the order of time, and what is known of it. Generous.
+/// Bytes a key takes up without its answer: its place in the map (121 bytes, in a table that is at least 7/16 full), and in the order
+/// of time (40 bytes, in nodes that are at least half full) or, while it is under way, what others wait for.
 const NODE: u64 = 384;
 
 /// What is known of a key.

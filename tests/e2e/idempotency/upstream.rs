@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::StatusCode;
 use pillion_filters::{
-    Attempt, AttemptResult, BuildError, Context, Exchange, Filter, Phases, Plugin, Registry, Tried, Verdict,
+    Attempt, AttemptResult, BuildError, Context, Exchange, Filter, Phases, Plugin, Refusal, Registry, Step, Tried,
+    Verdict,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{PAID, closing, read};
-use crate::support::{App, Setup, Sidecar, fields};
+use crate::support::{App, Peer, Setup, Sidecar, fields};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -41,10 +43,37 @@ impl Filter for Retry {
     }
 }
 
+/// Refuses the tries of requests that say so.
+struct Refuse;
+
+impl Plugin for Refuse {
+    const NAME: &'static str = "test_refuse";
+    type Config = Config;
+    fn build(_: Config, _: &Context<'_>) -> Result<Arc<dyn Filter>, BuildError> {
+        Ok(Arc::new(Self))
+    }
+}
+
+impl Filter for Refuse {
+    fn phases(&self) -> Phases {
+        Phases::ATTEMPT
+    }
+    fn attempt(&self, exchange: &mut Exchange, attempt: &mut Attempt) -> Step {
+        let from = exchange.request.headers.get("x-refuse-from");
+        let from: Option<u32> = from.and_then(|from| from.to_str().unwrap().parse().ok());
+        if from.is_some_and(|from| attempt.number >= from) {
+            let open = Refusal::denied(StatusCode::SERVICE_UNAVAILABLE, "open", "the breaker is open");
+            Step::Refuse(open)
+        } else {
+            Step::Continue
+        }
+    }
+}
+
 fn sidecar(settings: &str) -> Sidecar {
     Setup::before("http://127.0.0.1:1")
-        .with_registry(Registry::builtin().with::<Retry>())
-        .with("chain: [request_id, idempotency, test_retry]")
+        .with_registry(Registry::builtin().with::<Retry>().with::<Refuse>())
+        .with("chain: [request_id, idempotency, test_retry, test_refuse]")
         .filters(&format!(
             "idempotency: {{ enabled: true, {settings} }}, access_log: {{ enabled: false }}"
         ))
@@ -137,5 +166,30 @@ fn a_key_of_the_apps_own_is_sent_again_where_it_is_honoured() {
     client.send(&request);
     read(&app, "reserve").0.reset();
     assert_eq!(client.read_answer().status, 502);
+    assert!(app.try_accept().is_none());
+}
+
+#[test]
+fn a_key_whose_tries_were_refused_here_is_free_unless_one_was_sent() {
+    let app = App::listen();
+    let sidecar = sidecar("upstream_honours: true, unknown: conflict");
+    let request =
+        |key: &str| step(&app, "1", "reserve").replace("X-Saga", &format!("Idempotency-Key: {key}\r\nX-Saga"));
+    let refused_from =
+        |key: &str, from: u32| request(key).replace("X-Saga", &format!("X-Refuse-From: {from}\r\nX-Saga"));
+    let error = |client: &mut Peer| client.read_answer().json()["error"].as_str().unwrap().to_owned();
+    let mut client = sidecar.connect_out();
+    // An open breaker: nothing was sent.
+    client.send(refused_from("free", 1));
+    assert_eq!(error(&mut client), "open");
+    client.send(request("free"));
+    read(&app, "reserve").0.send(closing(PAID));
+    assert_eq!(client.read_answer().field("idempotent-replayed"), None);
+    // It opens before the second try: the first was sent.
+    client.send(refused_from("lost", 2));
+    read(&app, "reserve").0.reset();
+    assert_eq!(error(&mut client), "open");
+    client.send(request("lost"));
+    assert_eq!(error(&mut client), "idempotency_outcome_unknown");
     assert!(app.try_accept().is_none());
 }
