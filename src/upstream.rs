@@ -1,12 +1,29 @@
 //! Where requests go: named destinations and their addresses; and where they may not.
 
+mod ejection;
+mod group;
+mod maglev;
+mod member;
 mod off_limits;
+mod recent;
+mod review;
+mod schedule;
+mod settings;
+mod slow_start;
+mod state;
+mod status;
+mod table;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub(crate) use self::group::{Group, GroupTotals};
+pub(crate) use self::maglev::hash;
+pub(crate) use self::member::{Call, Heard, Member, Totals};
 pub(crate) use self::off_limits::OffLimits;
+pub(crate) use self::settings::{Algorithm, Beyond, Outliers, Settings};
+pub(crate) use self::status::{GroupStatus, MemberStatus};
 
 /// Where an endpoint listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,7 +35,7 @@ pub(crate) enum Address {
 }
 
 /// What an endpoint speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Protocol {
     /// HTTP/1.1.
     Http1,

@@ -170,6 +170,7 @@ filters, in the order requests meet them:
   tracing
   metrics
   compression
+  retry
 timeouts:
   connect     1s
   first_byte  2m
@@ -187,13 +188,13 @@ fn explain_finds_the_route_by_all_its_conditions() {
             "POST",
             "/api/users/7",
             "unmatched",
-            "metrics\n  limits\n  compression\ntimeouts",
+            "metrics\n  limits\n  compression\n  retry\ntimeouts",
         ),
         (
             "get",
             "http://example.com/orders?x=1",
             "orders",
-            "limits\n  headers\n  compression\ntimeouts",
+            "limits\n  headers\n  compression\n  retry\ntimeouts",
         ),
     ] {
         let done = pillion(&["explain", file.name(), method, url]);

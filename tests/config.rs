@@ -12,7 +12,7 @@ use pillion_filters::units::{HumanDuration, OrNone};
 use pillion_filters::{Direction, Registry};
 use serde_json::Value;
 
-const KNOWN: [&str; 9] = [
+const KNOWN: [&str; 10] = [
     "request_id",
     "access_log",
     "tracing",
@@ -22,6 +22,7 @@ const KNOWN: [&str; 9] = [
     "idempotency",
     "cache",
     "compression",
+    "retry",
 ];
 const MINIMAL: &str = "service: api\ninbound: { listen: \"0.0.0.0:8000\", app: \"http://127.0.0.1:8080\" }\n";
 
@@ -82,6 +83,7 @@ fn two_lines_are_a_configuration() {
         "limits",
         "headers",
         "compression",
+        "retry",
     ];
     assert_eq!(names(&loaded, Direction::Inbound, None), chain);
 }

@@ -14,7 +14,7 @@ use pillion_filters::Direction;
 use pillion_filters::units::{ByteSize, HumanDuration};
 use serde::Deserialize;
 
-const KNOWN: [&str; 9] = [
+const KNOWN: [&str; 10] = [
     "request_id",
     "access_log",
     "tracing",
@@ -24,6 +24,7 @@ const KNOWN: [&str; 9] = [
     "idempotency",
     "cache",
     "compression",
+    "retry",
 ];
 
 /// What a plugin of the registry might take.

@@ -235,6 +235,13 @@ impl Chain {
         wanted
     }
 
+    /// After one of two tries that were under way at once; the other one's end is still to come.
+    pub fn attempt_done_beside(&self, exchange: &mut Exchange, attempt: &Attempt, tried: Tried<'_>) {
+        let attempted = exchange.attempted;
+        let _ = self.attempt_done(exchange, attempt, tried);
+        exchange.attempted = attempted;
+    }
+
     /// The way out of a response head. A replacement is seen by the filters before the one that made it.
     pub fn response(&self, exchange: &mut Exchange, head: &mut Box<ResponseHeader>) -> Option<Response> {
         let mut replacement: Option<Response> = None;

@@ -47,7 +47,7 @@ pub struct Connection {
 }
 
 /// The route an exchange was matched to, fixed when the snapshot was compiled.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Route {
     /// The service the sidecar serves.
     pub service: Arc<str>,

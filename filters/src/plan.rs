@@ -50,13 +50,34 @@ pub struct Plan {
     pub repeatable: bool,
     /// How many bytes of the request body are kept until there is a response head, so that it can be sent again.
     pub replay: usize,
-    /// After how long without a response head a second try is started beside the first.
-    pub hedge_after: Option<Duration>,
+    /// A second try beside the first, when that is slow.
+    pub hedge: Option<Hedge>,
     /// Whether a stored response, however stale, is better than an error.
     pub accept_stale: bool,
     /// Others who want the response: as long as they do, the exchange goes on when its client has left. Set by
     /// [`want`](Self::want).
     pub wanted: Option<WantedBy>,
+}
+
+/// A second try beside a slow one. Only for a request that may reach an upstream twice and has no body.
+#[derive(Clone)]
+pub struct Hedge {
+    /// After how long without a response head.
+    pub after: Duration,
+    /// Asked when that time is over.
+    pub permit: Arc<dyn Permit>,
+}
+
+/// Says whether there may be one more try.
+pub trait Permit: Send + Sync {
+    /// Takes leave for one.
+    fn take(&self) -> bool;
+}
+
+impl fmt::Debug for Hedge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Hedge").field(&self.after).finish()
+    }
 }
 
 /// Tells whether anybody but the client wants a response.
@@ -83,7 +104,7 @@ impl Default for Plan {
             upstream: None,
             repeatable: false,
             replay: 64 * 1024,
-            hedge_after: None,
+            hedge: None,
             accept_stale: false,
             wanted: None,
         }

@@ -85,6 +85,7 @@ impl Registry {
             .with::<crate::idempotency::Idempotency>()
             .with::<crate::cache::CachePlugin>()
             .with::<crate::compression::Compression>()
+            .with::<crate::retry::Retry>()
     }
 
     /// Adds a plugin; one of the same name is replaced.

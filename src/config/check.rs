@@ -5,6 +5,7 @@
 
 mod chain;
 mod routes;
+mod upstreams;
 
 use std::fmt;
 
@@ -32,6 +33,7 @@ pub(super) fn check(tree: &Node, config: Option<&Config>, known: &[&str]) -> Vec
         telemetry(&mut report, &config.telemetry);
         durations(&mut report, config);
         routes::check(&mut report, config);
+        upstreams::check(&mut report, config);
     }
     report.errors
 }

@@ -16,6 +16,7 @@ mod telemetry;
 mod template;
 mod text;
 mod timeouts;
+mod upstreams;
 
 use std::collections::BTreeMap;
 
@@ -36,6 +37,10 @@ pub use self::telemetry::{Otlp, OtlpEndpoint, OtlpProtocol, Telemetry};
 pub use self::template::{PathTemplate, Segment};
 use self::text::{Text, text_serde};
 pub use self::timeouts::{Timeouts, TimeoutsOverlay};
+pub use self::upstreams::{
+    Authority, Balance, BalanceAlgorithm, DnsDiscovery, FailureShare, GrpcCheck, HashKey, HealthCheck, HealthProbe,
+    HttpCheck, OutlierLatency, Outliers, Upstream, UpstreamEndpoint,
+};
 
 /// The configuration of a sidecar.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -60,6 +65,10 @@ pub struct Config {
     /// Connections to upstreams that are kept for the next request.
     #[serde(default)]
     pub pool: Pool,
+    /// Named destinations, each one or more endpoints among which requests are balanced. `app` is what `inbound.app` is. Default:
+    /// none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub upstreams: BTreeMap<String, Upstream>,
     /// The filters in order: requests run down the list, responses back up. Default: the built-in chain.
     #[serde(default)]
     pub chain: Vec<String>,

@@ -3,6 +3,8 @@
 mod answer;
 mod attempt;
 mod connect_method;
+mod hedge;
+mod opening;
 mod story;
 
 use std::pin::pin;
@@ -13,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::EXPECT;
 use http::{Method, StatusCode};
-use pillion_filters::{Background, Chain, Direction, End, Exchange, Failure, Refusal, Response, Timing, Way};
+use pillion_filters::{Background, Chain, Direction, End, Exchange, Failure, Refusal, Response, Timing, WantedBy, Way};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::down::{Down, DownEvent, Kept};
@@ -182,7 +184,7 @@ impl<'a> Run<'a> {
         };
         let mut fresh = false;
         loop {
-            match self.attempt(&endpoint, fresh).await {
+            match self.attempt(endpoint.clone(), fresh).await {
                 Came::Over(end) => return end,
                 Came::Replaced(response) => return self.send(response).await,
                 Came::Answered(response) => return self.answer(response).await,
@@ -232,28 +234,11 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Waits for something beside the exchange's two sides, for as long as there is a client and time.
+    /// See [`wait`].
     async fn wait<F: Future>(&mut self, future: F) -> Result<F::Output, Stop> {
-        let left = self.time_left();
-        let mut future = pin!(future);
-        let down = &mut self.down;
-        let wanted = self.story.exchange.plan.wanted.clone();
-        let waiting = std::future::poll_fn(|cx| {
-            if let Poll::Ready(output) = future.as_mut().poll(cx) {
-                return Poll::Ready(Ok(output));
-            }
-            match down.poll_event(cx, false) {
-                Poll::Ready(DownEvent::Gone) if wanted.as_ref().is_some_and(|by| by.0.is_wanted()) => {
-                    down.let_go();
-                    Poll::Pending
-                }
-                Poll::Ready(DownEvent::Gone) => Poll::Ready(Err(Stop::Gone)),
-                _ => Poll::Pending,
-            }
-        });
-        clock::within(left, waiting)
-            .await
-            .unwrap_or(Err(Stop::Failed(Failure::ExchangeTimeout)))
+        let exchange = &self.story.exchange;
+        let (left, wanted) = (time_left(exchange), exchange.plan.wanted.clone());
+        wait(&mut self.down, left, wanted, future).await
     }
 
     /// Reads the request body, unless there is more of it than that. What was read is sent with the first attempt.
@@ -288,8 +273,7 @@ impl<'a> Run<'a> {
 
     /// What is left of the time for the whole exchange, if that is limited.
     fn time_left(&self) -> Option<Duration> {
-        let limit = self.story.exchange.plan.timeouts.exchange?;
-        Some(limit.saturating_sub(self.story.exchange.timing.started.elapsed()))
+        time_left(&self.story.exchange)
     }
 
     /// Where the request goes.
@@ -322,4 +306,36 @@ impl<'a> Run<'a> {
         };
         self.story.end(end);
     }
+}
+
+/// Waits for something beside the exchange's two sides, for as long as there is a client and time.
+async fn wait<F: Future>(
+    down: &mut Down,
+    left: Option<Duration>,
+    wanted: Option<WantedBy>,
+    future: F,
+) -> Result<F::Output, Stop> {
+    let mut future = pin!(future);
+    let waiting = std::future::poll_fn(|cx| {
+        if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            return Poll::Ready(Ok(output));
+        }
+        match down.poll_event(cx, false) {
+            Poll::Ready(DownEvent::Gone) if wanted.as_ref().is_some_and(|by| by.0.is_wanted()) => {
+                down.let_go();
+                Poll::Pending
+            }
+            Poll::Ready(DownEvent::Gone) => Poll::Ready(Err(Stop::Gone)),
+            _ => Poll::Pending,
+        }
+    });
+    clock::within(left, waiting)
+        .await
+        .unwrap_or(Err(Stop::Failed(Failure::ExchangeTimeout)))
+}
+
+/// What is left of the time for the whole exchange, if that is limited.
+fn time_left(exchange: &Exchange) -> Option<Duration> {
+    let limit = exchange.plan.timeouts.exchange?;
+    Some(limit.saturating_sub(exchange.timing.started.elapsed()))
 }

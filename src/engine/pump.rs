@@ -9,7 +9,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName};
+use http::HeaderMap;
+use pillion_filters::conditions::grpc_status;
 use pillion_filters::{AttemptResult, Chain, Exchange, Failure, Refusal};
 use pingora_http::ResponseHeader;
 use tokio::time::Sleep;
@@ -148,7 +149,8 @@ impl<'a> Pump<'a> {
         self.until_head().await
     }
 
-    async fn until_head(&mut self) -> Result<Box<ResponseHeader>, Stop> {
+    /// Waits for the final response head.
+    pub(super) async fn until_head(&mut self) -> Result<Box<ResponseHeader>, Stop> {
         let mut interim = 0;
         loop {
             match self.step().await {
@@ -437,11 +439,4 @@ impl<'a> Pump<'a> {
             Failure::IdleTimeout
         })
     }
-}
-
-/// The status in a gRPC response's trailers or, for trailers-only ones, head.
-pub(super) fn grpc_status(fields: &HeaderMap) -> Option<u16> {
-    // A name that is text would be parsed for every response.
-    const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-    fields.get(GRPC_STATUS)?.to_str().ok()?.parse().ok()
 }

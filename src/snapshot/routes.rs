@@ -158,7 +158,7 @@ mod tests {
             );
             let loaded = crate::config::load_str("test", &text, &[
                 "request_id", "access_log", "tracing", "metrics", "limits", "headers", "idempotency", "cache",
-                "compression",
+                "compression", "retry",
             ])
             .unwrap_or_else(|errors| panic!("{errors}"));
             (Conditions::new(&loaded.config.routes[0].matches), compiled(name))

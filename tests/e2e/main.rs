@@ -30,6 +30,7 @@ mod otlp_export;
 mod outbound;
 mod pool;
 mod reload;
+mod retry;
 mod smuggling;
 mod support;
 mod telemetry;

@@ -324,7 +324,7 @@ fn each_of_two_attempts_has_a_span() {
 fn an_app_that_is_not_there_is_an_error_the_client_can_name() {
     let collector = Collector::start();
     let sidecar = Setup::before(format!("http://{}", nobody()))
-        .filters("tracing: { response_header: x-trace-id }")
+        .filters("tracing: { response_header: x-trace-id }, retry: { enabled: false }")
         .with(&collector.telemetry())
         .start();
     let mut client = sidecar.connect();
@@ -608,8 +608,8 @@ fn every_metric_has_its_line_in_the_manual() {
         .collect();
     let page = |name: &str| std::fs::read_to_string(format!("docs/{name}.md")).unwrap();
     let own = page("metrics");
-    let pages =
-        ["metrics", "limits", "idempotency", "cache", "compression"].map(|name| page(&format!("filters/{name}")));
+    let pages = ["metrics", "limits", "idempotency", "cache", "compression", "retry"];
+    let pages = pages.map(|name| page(&format!("filters/{name}")));
     let pages = own.clone() + &pages.concat();
     for family in &families {
         // The page shows those of the other direction by one of them.

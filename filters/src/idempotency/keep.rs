@@ -14,8 +14,10 @@ use crate::{AttemptResult, Exchange, Tried};
 /// A first try, from its claim to its answer. Dropped, its key is settled by what is known then.
 pub(super) struct State {
     lead: Lead,
-    /// What earlier tries of the exchange came to: the app may have acted on one.
-    acted_before: bool,
+    /// Tries under way: two where one is hedged.
+    trying: u32,
+    /// The app may have acted on one that is over.
+    acted: bool,
     receiving: Option<Receiving>,
 }
 
@@ -34,7 +36,8 @@ impl State {
     pub(super) fn new(lead: Lead) -> Self {
         Self {
             lead,
-            acted_before: false,
+            trying: 0,
+            acted: false,
             receiving: None,
         }
     }
@@ -45,7 +48,7 @@ impl Inner {
     #[allow(clippy::unused_self, reason = "stands with its siblings")]
     pub(super) fn attempt(&self, exchange: &mut Exchange) {
         if let Some(state) = exchange.state::<State>() {
-            state.acted_before = state.lead.acted;
+            state.trying += 1;
             state.lead.acted = true;
         }
     }
@@ -57,7 +60,9 @@ impl Inner {
                 AttemptResult::Answered(status) => !self.rules.is_released_by(status),
                 AttemptResult::Failed(_) | AttemptResult::Abandoned => !tried.unprocessed,
             };
-            state.lead.acted = state.acted_before || acted;
+            state.trying = state.trying.saturating_sub(1);
+            state.acted |= acted;
+            state.lead.acted = state.acted || state.trying > 0;
         }
     }
 

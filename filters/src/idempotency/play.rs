@@ -110,7 +110,7 @@ impl Stage {
         }
     }
 
-    fn attempt(&self, exchange: &mut Exchange) {
+    pub(super) fn attempt(&self, exchange: &mut Exchange) {
         assert!(matches!(self.chain.attempt(exchange, &mut attempt()), Way::Through));
     }
 
@@ -131,6 +131,18 @@ impl Stage {
         self.look(&mut live);
         assert!(!matches!(live.at, At::Waiting(_)), "it still waits");
         live
+    }
+
+    /// A second try beside the first comes to nothing.
+    pub(super) fn fails_beside(&self, exchange: &mut Exchange, unprocessed: bool) {
+        let tried = Tried {
+            result: AttemptResult::Abandoned,
+            head: None,
+            took: std::time::Duration::ZERO,
+            unprocessed,
+            whole: false,
+        };
+        self.chain.attempt_done_beside(exchange, &attempt(), tried);
     }
 
     fn tried(&self, exchange: &mut Exchange, result: AttemptResult, unprocessed: bool) {

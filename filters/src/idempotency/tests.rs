@@ -187,6 +187,28 @@ fn one_try_that_may_have_been_acted_on_is_enough() {
     );
 }
 
+#[test]
+fn of_two_tries_at_once_each_may_have_been_acted_on() {
+    let stage = Stage::new("{}");
+    for (beside, other, is_free) in [(true, true, true), (true, false, false), (false, true, false)] {
+        let key = format!("{beside}{other}");
+        let mut live = stage.send(request(Some(&key)), b"");
+        stage.attempt(&mut live.exchange);
+        stage.fails_beside(&mut live.exchange, beside);
+        stage.fails(live, Failure::UpstreamClosed, other);
+        assert_eq!(stage.send(request(Some(&key)), b"").is_at_the_app(), is_free, "{key}");
+    }
+    // One of them is not over.
+    let mut live = stage.send(request(Some("k")), b"");
+    stage.attempt(&mut live.exchange);
+    stage.fails_beside(&mut live.exchange, true);
+    stage.over(live);
+    assert_eq!(
+        refused(&stage.send(request(Some("k")), b"")).1,
+        "idempotency_outcome_unknown"
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_lost_answer_may_be_tried_for_once_the_first_has_settled() {
     let stage = Stage::new(r#"{"unknown": "retry", "settle": "30s"}"#);

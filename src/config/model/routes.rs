@@ -29,6 +29,10 @@ pub struct Route {
     /// Filter settings for these requests, over those of the service: only the named keys differ. Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub filters: BTreeMap<String, FilterSettings>,
+    /// The upstream these requests go to: a name of `upstreams`, or `app`. Default: the app for inbound requests, the host that
+    /// the request names for outbound ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<String>,
     /// Timeouts for these requests: only the named ones differ. Default: those of the service.
     #[serde(default, skip_serializing_if = "TimeoutsOverlay::is_empty")]
     pub timeouts: TimeoutsOverlay,

@@ -6,13 +6,14 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use http::header::{CONTENT_LENGTH, EXPECT};
 use http::{HeaderValue, StatusCode};
+use pillion_filters::conditions::grpc_status;
 use pillion_filters::{Body, End, Failure, Refusal, Response};
 use pingora_http::ResponseHeader;
 
 use super::Run;
 use crate::clock;
 use crate::engine::down::DownEvent;
-use crate::engine::pump::{CLIENT_STALLED, LEAST, Stop, grpc_status};
+use crate::engine::pump::{CLIENT_STALLED, LEAST, Stop};
 
 /// Request bytes read and dropped so that a connection whose request was refused can live on.
 const READ_AND_DROP: usize = 64 * 1024;

@@ -1,16 +1,21 @@
 //! One try towards an endpoint, and the response that comes of it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::header::EXPECT;
 use http::{HeaderValue, StatusCode};
-use pillion_filters::{Attempt, AttemptResult, Chain, Direction, End, Failure, Response, Tried, Verdict, Way};
+use pillion_filters::conditions::grpc_status;
+use pillion_filters::{Attempt, AttemptResult, Chain, End, Failure, Response, Tried, Verdict, Way};
 use pingora_http::ResponseHeader;
 
-use super::Run;
-use crate::engine::heads::{self, Hop, Style};
+use super::hedge::{self, Won};
+use super::opening::Opening;
+use super::{Run, time_left, wait};
+use crate::clock;
+use crate::engine::heads;
 use crate::engine::pool::PoolLimits;
-use crate::engine::pump::{Pump, Stop, grpc_status};
+use crate::engine::pump::{Pump, Stop};
 use crate::engine::replay::Replay;
 use crate::engine::up::Up;
 use crate::upstream::{Endpoint, Protocol};
@@ -34,8 +39,24 @@ pub(super) enum Came {
     Stopped(Stop),
 }
 
+/// A try under way.
+struct Try {
+    attempt: Attempt,
+    endpoint: Arc<Endpoint>,
+    started: Instant,
+    up: Up,
+    reused: bool,
+}
+
+/// What a try has come to.
+struct Heard {
+    head: Result<Box<ResponseHeader>, Stop>,
+    request_sent: bool,
+    at: Instant,
+}
+
 impl Run<'_> {
-    pub(super) async fn attempt(&mut self, endpoint: &Endpoint, fresh: bool) -> Came {
+    pub(super) async fn attempt(&mut self, endpoint: Arc<Endpoint>, fresh: bool) -> Came {
         let mut attempt = Attempt {
             number: self.story.attempts.len() as u32 + 1,
             endpoint: endpoint.name.clone(),
@@ -52,11 +73,11 @@ impl Run<'_> {
             }
         }
         let started = Instant::now();
-        let (mut up, reused) = match self.connect(endpoint, fresh, started).await {
+        let (up, reused) = match self.connect(&endpoint, fresh, started).await {
             Ok(connected) => connected,
             Err(stop) => {
                 let (result, ended) = (stop.result(), Instant::now());
-                self.story.tried(endpoint, started, ended, false, result);
+                self.story.tried(&endpoint, started, ended, false, result);
                 let tried = Tried {
                     result,
                     head: None,
@@ -71,27 +92,172 @@ impl Run<'_> {
                 };
             }
         };
-        let connected = if reused { started } else { Instant::now() };
-        self.story.exchange.timing.connected = Some(connected);
-        let head_until = self.story.exchange.plan.timeouts.attempt.map(|limit| started + limit);
+        let mut under_way = Try {
+            attempt,
+            endpoint,
+            started,
+            up,
+            reused,
+        };
+        let heard = self.head_of(&mut under_way).await;
+        self.judge(under_way, heard, fresh).await
+    }
+
+    /// Sends the request and waits for the head of the response; if that takes too long, with a second try beside the first, which then
+    /// may take its place.
+    async fn head_of(&mut self, under_way: &mut Try) -> Heard {
+        let connected = if under_way.reused {
+            under_way.started
+        } else {
+            Instant::now()
+        };
+        let exchange = &mut self.story.exchange;
+        exchange.timing.connected = Some(connected);
+        let head_until = exchange.plan.timeouts.attempt.map(|limit| under_way.started + limit);
+        let hedge = exchange.plan.hedge.clone();
+        let hedge = hedge.filter(|_| self.down.request_ended() && self.replay.is_empty());
+        let mut pump = Pump::new(
+            &self.route.chain,
+            exchange,
+            &mut self.story.counts,
+            &mut self.down,
+            &mut under_way.up,
+            connected,
+        );
+        pump.head_until = head_until;
+        let sending = pump.send_until_head(&mut self.replay);
+        let head = match &hedge {
+            None => sending.await,
+            Some(hedge) => match clock::within(Some(hedge.after), sending).await {
+                Some(head) => head,
+                None if pump.request_sent && hedge.permit.take() => return Box::pin(self.race(under_way)).await,
+                None => pump.until_head().await,
+            },
+        };
+        Heard {
+            head,
+            request_sent: pump.request_sent,
+            at: pump.moved,
+        }
+    }
+
+    /// Goes on with two tries, of which the one that is heard first stays.
+    async fn race(&mut self, first: &mut Try) -> Heard {
+        let chain = &self.route.chain;
+        let slow = Instant::now();
+        let timeouts = &self.story.exchange.plan.timeouts;
+        let until = [
+            (timeouts.attempt.map(|limit| slow + limit), Failure::AttemptTimeout),
+            (timeouts.first_byte.map(|limit| slow + limit), Failure::FirstByteTimeout),
+            (self.time_left().map(|left| slow + left), Failure::ExchangeTimeout),
+        ];
+        let until = until.into_iter().filter_map(|(at, failure)| Some((at?, failure)));
+        let until = until.min_by_key(|(at, _)| *at);
+        let Ok(endpoint) = self.endpoint() else {
+            // Nothing to hedge with: the first goes on alone.
+            return self.go_on(first).await;
+        };
+        let mut attempt = Attempt {
+            number: first.attempt.number + 1,
+            endpoint: endpoint.name.clone(),
+        };
+        let exchange = &mut self.story.exchange;
+        if !matches!(chain.attempt(exchange, &mut attempt), Way::Through) {
+            chain.attempt_done_beside(exchange, &attempt, abandoned(true));
+            return self.go_on(first).await;
+        }
+        exchange.ledger.enter("engine", "hedged");
+        let connector = &self.worker.connector;
+        let opening = Opening::new(connector, self.client, self.side, exchange, self.taken, true);
+        let wanted = exchange.plan.wanted.clone();
+        let (won, said) = hedge::race(&mut self.down, wanted, &mut first.up, opening, &endpoint, until).await;
+        let at = Instant::now();
+        let beside = Tried {
+            result: said,
+            took: at - slow,
+            ..abandoned(false)
+        };
+        let exchange = &mut self.story.exchange;
+        let head = match won {
+            Ok(Won::Second { up, head, reused }) => {
+                exchange.ledger.enter("engine", "hedge_won");
+                chain.attempt_done_beside(exchange, &first.attempt, abandoned(false));
+                let lost = std::mem::replace(
+                    first,
+                    Try {
+                        attempt,
+                        endpoint,
+                        started: slow,
+                        up,
+                        reused,
+                    },
+                );
+                let Try {
+                    endpoint,
+                    started,
+                    reused,
+                    ..
+                } = lost;
+                self.story
+                    .tried(&endpoint, started, at, reused, AttemptResult::Abandoned);
+                Ok(head)
+            }
+            Ok(Won::First(head)) => {
+                chain.attempt_done_beside(exchange, &attempt, beside);
+                self.story.tried(&endpoint, slow, at, false, said);
+                Ok(head)
+            }
+            Err(stop) => {
+                chain.attempt_done_beside(exchange, &attempt, beside);
+                self.story.tried(&endpoint, slow, at, false, said);
+                Err(stop)
+            }
+        };
+        Heard {
+            head,
+            request_sent: true,
+            at,
+        }
+    }
+
+    /// Waits for the head of a try whose request is sent.
+    async fn go_on(&mut self, under_way: &mut Try) -> Heard {
+        let limit = self.story.exchange.plan.timeouts.attempt;
         let mut pump = Pump::new(
             &self.route.chain,
             &mut self.story.exchange,
             &mut self.story.counts,
             &mut self.down,
-            &mut up,
-            connected,
+            &mut under_way.up,
+            Instant::now(),
         );
-        pump.head_until = head_until;
-        let head = pump.send_until_head(&mut self.replay).await;
-        let (request_sent, heard) = (pump.request_sent, pump.moved);
+        pump.head_until = limit.map(|limit| under_way.started + limit);
+        pump.request_sent = true;
+        let head = pump.until_head().await;
+        Heard {
+            head,
+            request_sent: true,
+            at: pump.moved,
+        }
+    }
+
+    /// What becomes of a try that has ended or has a response head.
+    async fn judge(&mut self, under_way: Try, heard: Heard, fresh: bool) -> Came {
+        let Try {
+            attempt,
+            endpoint,
+            started,
+            up,
+            reused,
+        } = under_way;
+        let Heard { head, request_sent, at } = heard;
         let (result, unprocessed) = match &head {
             Ok(head) => (AttemptResult::Answered(head.status), false),
             Err(stop) => (stop.result(), up.is_unprocessed()),
         };
-        self.story.tried(endpoint, started, heard, reused, result);
+        self.story.tried(&endpoint, started, at, reused, result);
         if endpoint.protocol == Protocol::Auto && !reused && matches!(head, Err(Stop::Failed(_))) {
-            self.worker.connector.doubt_protocol(endpoint);
+            self.worker.connector.doubt_protocol(&endpoint);
         }
         let whole = self.replay.is_whole();
         let races =
@@ -106,7 +272,7 @@ impl Run<'_> {
         let tried = Tried {
             result,
             head: head.as_deref().ok(),
-            took: heard.saturating_duration_since(started),
+            took: at.saturating_duration_since(started),
             unprocessed,
             whole,
         };
@@ -116,7 +282,7 @@ impl Run<'_> {
         match head {
             Ok(head) => {
                 self.replay = Replay::default();
-                self.respond(endpoint, up, head, request_sent, heard).await
+                self.respond(&endpoint, up, head, request_sent, at).await
             }
             Err(stop) => {
                 if races {
@@ -159,70 +325,21 @@ impl Run<'_> {
         }
     }
 
-    pub(super) async fn connect(&mut self, endpoint: &Endpoint, fresh: bool, now: Instant) -> Result<(Up, bool), Stop> {
-        let limits = self.limits();
-        let timeout = self.connect_timeout();
+    async fn connect(&mut self, endpoint: &Endpoint, fresh: bool, now: Instant) -> Result<(Up, bool), Stop> {
         let ended = self.down.request_ended() && self.replay.is_empty();
-        let connector = &self.worker.connector;
-        let protocol = match endpoint.protocol {
-            Protocol::Auto => match connector.known_protocol(endpoint, now) {
-                Some(known) => known,
-                None => self
-                    .wait(connector.find_protocol(endpoint, timeout))
-                    .await?
-                    .map_err(Stop::Failed)?,
-            },
-            protocol => protocol,
-        };
-        match protocol {
-            Protocol::Http1 | Protocol::Auto => {
-                let pooled = if fresh {
-                    None
-                } else {
-                    connector.reuse(endpoint, limits, !self.story.exchange.is_repeatable(), now)
-                };
-                let reused = pooled.is_some();
-                let wire = if let Some(wire) = pooled {
-                    wire
-                } else {
-                    let opened = self.wait(connector.open(endpoint, timeout)).await?;
-                    opened.map_err(Stop::Failed)?
-                };
-                let head = &self.story.exchange.request;
-                let up = Up::http1(wire, head, self.hop(), self.taken, !ended)
-                    .await
-                    .map_err(Stop::Failed)?;
-                Ok((up, reused))
-            }
-            Protocol::H2c => {
-                let head =
-                    heads::for_http2(&self.story.exchange.request, self.taken, self.hop()).map_err(Stop::Refused)?;
-                let stream = self.wait(connector.stream(endpoint, timeout)).await?;
-                let (lease, reused) = stream.map_err(Stop::Failed)?;
-                let expects = self.story.exchange.request.headers.contains_key(EXPECT);
-                if expects && !ended {
-                    // HTTP/2 upstreams are sent the body at once, so the client is told to go on.
-                    if let Ok(go_on) = ResponseHeader::build_no_case(StatusCode::CONTINUE, Some(0)) {
-                        self.down.interim(&go_on);
-                    }
-                }
-                let up = Up::http2(lease, head, ended).map_err(Stop::Failed)?;
-                Ok((up, reused))
-            }
-        }
-    }
-
-    /// What this hop adds to the request.
-    pub(super) fn hop(&self) -> Hop<'_> {
         let exchange = &self.story.exchange;
-        Hop {
-            via: pillion_filters::via(exchange.connection.version),
-            x_forwarded: exchange.route.direction == Direction::Inbound
-                && self.side.forwarding.style == Style::XForwarded,
-            client: self.client.address.as_ref(),
-            scheme: exchange.connection.scheme,
-            authority: exchange.authority.as_ref(),
+        let connector = &self.worker.connector;
+        let opening = Opening::new(connector, self.client, self.side, exchange, self.taken, ended);
+        let (left, wanted) = (time_left(exchange), exchange.plan.wanted.clone());
+        let opened = wait(&mut self.down, left, wanted, opening.open(endpoint, fresh, now)).await??;
+        let exchange = &self.story.exchange;
+        if matches!(opened.0, Up::H2(_)) && !ended && exchange.request.headers.contains_key(EXPECT) {
+            // HTTP/2 upstreams are sent the body at once, so the client is told to go on.
+            if let Ok(go_on) = ResponseHeader::build_no_case(StatusCode::CONTINUE, Some(0)) {
+                self.down.interim(&go_on);
+            }
         }
+        Ok(opened)
     }
 
     pub(super) fn connect_timeout(&self) -> Option<Duration> {

@@ -56,6 +56,10 @@ impl<'a> Story<'a> {
         if std::mem::replace(&mut self.told, true) {
             return;
         }
+        if self.attempts.len() > 1 {
+            // One of two that were under way at once ends before the other.
+            self.attempts.sort_by_key(|attempt| attempt.started);
+        }
         let outcome = Outcome {
             status: self.status,
             end,

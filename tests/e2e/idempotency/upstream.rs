@@ -1,13 +1,9 @@
 //! Keys added to what the app sends, and requests sent again because of them.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::StatusCode;
-use pillion_filters::{
-    Attempt, AttemptResult, BuildError, Context, Exchange, Filter, Phases, Plugin, Refusal, Registry, Step, Tried,
-    Verdict,
-};
+use pillion_filters::{Attempt, BuildError, Context, Exchange, Filter, Phases, Plugin, Refusal, Registry, Step};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -17,31 +13,6 @@ use crate::support::{App, Peer, Setup, Sidecar, fields};
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Config {}
-
-/// Tries once more what came to nothing, if it may be repeated.
-struct Retry;
-
-impl Plugin for Retry {
-    const NAME: &'static str = "test_retry";
-    type Config = Config;
-    fn build(_: Config, _: &Context<'_>) -> Result<Arc<dyn Filter>, BuildError> {
-        Ok(Arc::new(Self))
-    }
-}
-
-impl Filter for Retry {
-    fn phases(&self) -> Phases {
-        Phases::ATTEMPT
-    }
-    fn attempt_done(&self, exchange: &mut Exchange, attempt: &Attempt, tried: Tried<'_>) -> Verdict {
-        let failed = matches!(tried.result, AttemptResult::Failed(_));
-        if failed && attempt.number == 1 && exchange.is_repeatable() {
-            Verdict::Retry(Duration::ZERO)
-        } else {
-            Verdict::Keep
-        }
-    }
-}
 
 /// Refuses the tries of requests that say so.
 struct Refuse;
@@ -72,10 +43,11 @@ impl Filter for Refuse {
 
 fn sidecar(settings: &str) -> Sidecar {
     Setup::before("http://127.0.0.1:1")
-        .with_registry(Registry::builtin().with::<Retry>().with::<Refuse>())
-        .with("chain: [request_id, idempotency, test_retry, test_refuse]")
+        .with_registry(Registry::builtin().with::<Refuse>())
+        .with("chain: [request_id, idempotency, retry, test_refuse]")
         .filters(&format!(
-            "idempotency: {{ enabled: true, {settings} }}, access_log: {{ enabled: false }}"
+            "idempotency: {{ enabled: true, {settings} }}, retry: {{ on: [reset], backoff: {{ base: 1ms }} }}, \
+             access_log: {{ enabled: false }}"
         ))
         .start()
 }

@@ -1,0 +1,267 @@
+//! Tries a request again that failed, where that is safe and there is a budget for it.
+//!
+//! | a try that failed | is made again |
+//! | --- | --- |
+//! | of which nothing was sent, or which the upstream says it has not looked at | whatever its method |
+//! | of a method that is idempotent (RFC 9110, section 9.2.2), or named in `unsafe_methods` | if `on` names what went wrong |
+//! | of another method | never: it may have been acted on |
+//! | whose body is longer than `max_body`, or once a byte of the response has gone out | never |
+//!
+//! The budget is of the upstream: however many requests fail, what they are tried again with stays a share of them. With
+//! `hedge`, a second try is made beside one that is slow, out of the same budget.
+//!
+//! The filter stands last, so that all others see each try.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::conditions::Conditions;
+use crate::{
+    Attempt, AttemptResult, BuildError, Context, Exchange, Filter, Hedge, Permit, Phases, Plugin, Remark, Step, Tried,
+    Verdict,
+};
+
+mod budget;
+mod config;
+mod counters;
+mod decide;
+mod latency;
+
+pub use config::Config;
+
+use budget::{Allowance, Budget};
+use config::After;
+use counters::Counters;
+use decide::{Failed, Limits, Said, decide};
+use latency::Latency;
+
+const NAME: &str = "retry";
+
+/// The `retry` plugin.
+pub struct Retry;
+
+impl Plugin for Retry {
+    const NAME: &'static str = NAME;
+    type Config = Config;
+
+    fn build(config: Config, context: &Context<'_>) -> Result<Arc<dyn Filter>, BuildError> {
+        let wrong = mistakes(&config);
+        if !wrong.is_empty() {
+            return Err(BuildError::Mistakes(wrong));
+        }
+        let now = Instant::now();
+        let upstream = context.route.upstream.clone();
+        let budget = context.shared(Budgets::default).of(upstream.as_deref(), now);
+        let allowance = Allowance {
+            ratio: config.budget.ratio,
+            floor: config.budget.min_per_second,
+        };
+        let counters = Arc::new(Counters::of(context)?);
+        let hedging = config.hedge.enabled.then(|| Hedging {
+            after: config.hedge.after,
+            latency: Latency::new(
+                match config.hedge.after {
+                    After::Percentile(percent) => percent,
+                    After::Time(_) => 95,
+                },
+                now,
+            ),
+            permit: Arc::new(HedgePermit {
+                budget: budget.clone(),
+                allowance,
+                counters: counters.clone(),
+            }),
+        });
+        Ok(Arc::new(Retrier {
+            on: Conditions::new(&config.on),
+            limits: Limits {
+                attempts: config.attempts.get(),
+                base: config.backoff.base.0,
+                max: config.backoff.max.0,
+            },
+            unsafe_methods: config.unsafe_methods.into_iter().map(|method| method.0).collect(),
+            per_try_timeout: config.per_try_timeout.0.map(|limit| limit.0),
+            max_body: usize::try_from(config.max_body.0).unwrap_or(usize::MAX),
+            budget,
+            allowance,
+            counters,
+            hedging,
+        }))
+    }
+}
+
+/// What is wrong with single settings, as far as their types do not tell.
+fn mistakes(config: &Config) -> Vec<Remark> {
+    let mut wrong = Vec::new();
+    if config.attempts.get() > 10 {
+        wrong.push(Remark::new("attempts", "expected a number from 1 to 10"));
+    }
+    if !(0.0..=1.0).contains(&config.budget.ratio) {
+        wrong.push(Remark::new("budget.ratio", "expected a share, from 0 to 1"));
+    }
+    if config.backoff.max.0 < config.backoff.base.0 {
+        let help = "the longest wait at all cannot be shorter than the first";
+        wrong.push(Remark::new("backoff.max", "is less than `backoff.base`").with_help(help));
+    }
+    if config.max_body.0 > MOST_BODY {
+        let help = "it is memory of every request that is under way";
+        wrong.push(Remark::new("max_body", "expected at most 16MiB").with_help(help));
+    }
+    let safe = config.unsafe_methods.iter().position(|method| method.0.is_idempotent());
+    if let Some(index) = safe {
+        let help = "leave it out";
+        let remark = Remark::new("unsafe_methods", "this method is idempotent, and tried again anyway");
+        wrong.push(remark.of_element(index).with_help(help));
+    }
+    if matches!(config.per_try_timeout.0, Some(limit) if limit.0.is_zero()) {
+        wrong.push(Remark::new("per_try_timeout", "must be longer than 0s"));
+    }
+    wrong
+}
+
+/// The most of a body that is kept of one request.
+const MOST_BODY: u64 = 16 * 1024 * 1024;
+
+/// The budgets of one direction, by upstream. Outbound requests to hosts that they name themselves share one.
+#[derive(Default)]
+struct Budgets(Mutex<Vec<Owned>>);
+
+/// An upstream's name and its budget.
+type Owned = (Option<Arc<str>>, Arc<Budget>);
+
+impl Budgets {
+    fn of(&self, upstream: Option<&str>, now: Instant) -> Arc<Budget> {
+        let mut budgets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = budgets.iter().find(|(name, _)| name.as_deref() == upstream);
+        if let Some((_, budget)) = known {
+            return budget.clone();
+        }
+        let budget = Arc::new(Budget::new(now));
+        budgets.push((upstream.map(Arc::from), budget.clone()));
+        budget
+    }
+}
+
+struct Retrier {
+    on: Conditions,
+    limits: Limits,
+    unsafe_methods: Box<[http::Method]>,
+    per_try_timeout: Option<Duration>,
+    max_body: usize,
+    budget: Arc<Budget>,
+    allowance: Allowance,
+    counters: Arc<Counters>,
+    hedging: Option<Hedging>,
+}
+
+/// Second tries beside the first.
+struct Hedging {
+    after: After,
+    latency: Latency,
+    permit: Arc<HedgePermit>,
+}
+
+/// Leave for a second try.
+struct HedgePermit {
+    budget: Arc<Budget>,
+    allowance: Allowance,
+    counters: Arc<Counters>,
+}
+
+impl Permit for HedgePermit {
+    fn take(&self) -> bool {
+        let may = self.budget.withdraw(self.allowance, Instant::now());
+        if may {
+            self.counters.tried_again("hedge");
+        } else {
+            self.counters.denied("budget_exhausted");
+        }
+        may
+    }
+}
+
+/// Of an exchange that was tried again.
+struct State {
+    tries: u32,
+}
+
+impl Filter for Retrier {
+    fn phases(&self) -> Phases {
+        Phases::REQUEST | Phases::ATTEMPT
+    }
+
+    fn request(&self, exchange: &mut Exchange) -> Step {
+        let method = &exchange.request.method;
+        if self.unsafe_methods.contains(method) {
+            exchange.plan.repeatable = true;
+        }
+        if let Some(hedging) = &self.hedging
+            && method.is_safe()
+            && !exchange.has_body
+        {
+            let after = match hedging.after {
+                After::Time(after) => Some(after),
+                After::Percentile(_) => hedging.latency.percentile(),
+            };
+            exchange.plan.hedge = after.map(|after| Hedge {
+                after,
+                permit: hedging.permit.clone(),
+            });
+        }
+        let plan = &mut exchange.plan;
+        plan.replay = self.max_body;
+        if self.per_try_timeout.is_some() {
+            plan.timeouts.attempt = self.per_try_timeout;
+        }
+        self.budget.deposit(exchange.timing.started);
+        Step::Continue
+    }
+
+    fn attempt_done(&self, exchange: &mut Exchange, _: &Attempt, tried: Tried<'_>) -> Verdict {
+        if let Some(hedging) = &self.hedging
+            && matches!(tried.result, AttemptResult::Answered(_))
+        {
+            hedging.latency.record(tried.took, exchange.timing.started + tried.took);
+        }
+        let Some(cause) = self.on.cause(&tried) else {
+            if matches!(tried.result, AttemptResult::Answered(_)) && exchange.state::<State>().is_some() {
+                self.counters.succeeded();
+            }
+            return Verdict::Keep;
+        };
+        let tries = exchange.state::<State>().map_or(1, |state| state.tries);
+        let failed = Failed {
+            tries,
+            repeatable: tried.unprocessed || exchange.is_repeatable(),
+            whole: tried.whole,
+            said: tried.head.map_or(Said::Nothing, |head| {
+                decide::said(&head.headers, std::time::SystemTime::now())
+            }),
+            left: exchange
+                .plan
+                .timeouts
+                .exchange
+                .map(|limit| limit.saturating_sub(exchange.timing.started.elapsed())),
+        };
+        let decided = decide(self.limits, failed, fastrand::f64()).and_then(|after| {
+            let may = self.budget.withdraw(self.allowance, Instant::now());
+            may.then_some(after).ok_or("budget_exhausted")
+        });
+        match decided {
+            Ok(after) => {
+                exchange.ledger.enter(NAME, cause);
+                self.counters.tried_again(cause);
+                exchange.set_state(State { tries: tries + 1 });
+                Verdict::Retry(after)
+            }
+            Err(reason) => {
+                exchange.ledger.enter(NAME, reason);
+                self.counters.denied(reason);
+                Verdict::Keep
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,159 @@
+use http::StatusCode;
+use pingora_http::ResponseHeader;
+
+use super::*;
+use crate::{Failure, Telemetry, testing};
+
+fn filter(settings: serde_json::Value) -> Arc<dyn Filter> {
+    let config = serde_json::from_value(settings).unwrap();
+    testing::with_context(NAME, &Telemetry::default(), |context| Retry::build(config, context)).unwrap()
+}
+
+fn attempt() -> Attempt {
+    Attempt {
+        number: 1,
+        endpoint: Arc::from("192.0.2.1:80"),
+    }
+}
+
+fn failed(failure: Failure) -> Tried<'static> {
+    Tried {
+        result: AttemptResult::Failed(failure),
+        head: None,
+        took: Duration::from_millis(1),
+        unprocessed: failure.nothing_was_sent(),
+        whole: true,
+    }
+}
+
+/// What becomes of an exchange whose tries all end so: how many there are, and the ledger's last word.
+fn tries(filter: &dyn Filter, method: &str, tried: Tried<'_>) -> (u32, &'static str) {
+    let mut exchange = testing::exchange(method, "/");
+    assert!(matches!(filter.request(&mut exchange), Step::Continue));
+    let mut made = 1;
+    while let Verdict::Retry(_) = filter.attempt_done(&mut exchange, &attempt(), tried) {
+        made += 1;
+        assert!(made < 20);
+    }
+    (made, exchange.ledger.entries().last().map_or("", |entry| entry.reason))
+}
+
+#[test]
+fn what_was_not_sent_is_tried_again_whatever_it_is() {
+    let retry = filter(serde_json::json!({ "attempts": 3 }));
+    for method in ["GET", "POST", "PATCH"] {
+        let (made, why) = tries(&*retry, method, failed(Failure::ConnectFailed));
+        assert_eq!((made, why), (3, "attempts_exhausted"), "{method}");
+    }
+}
+
+#[test]
+fn what_may_have_been_acted_on_is_not_tried_again_unless_it_is_idempotent() {
+    let retry = filter(serde_json::json!({ "attempts": 2, "on": ["reset", "timeout", "5xx"] }));
+    for (method, made, why) in [
+        ("GET", 2, "attempts_exhausted"),
+        ("PUT", 2, "attempts_exhausted"),
+        ("DELETE", 2, "attempts_exhausted"),
+        ("POST", 1, "not_repeatable"),
+        ("PATCH", 1, "not_repeatable"),
+    ] {
+        for failure in [Failure::UpstreamClosed, Failure::FirstByteTimeout] {
+            assert_eq!(tries(&*retry, method, failed(failure)), (made, why), "{method}");
+        }
+        let head = ResponseHeader::build(500, None).unwrap();
+        let answered = Tried {
+            result: AttemptResult::Answered(StatusCode::INTERNAL_SERVER_ERROR),
+            head: Some(&head),
+            ..failed(Failure::Internal)
+        };
+        assert_eq!(tries(&*retry, method, answered), (made, why), "{method}");
+    }
+    let search = filter(serde_json::json!({ "on": ["reset"], "unsafe_methods": ["POST"] }));
+    assert_eq!(tries(&*search, "POST", failed(Failure::UpstreamClosed)).0, 2);
+    assert_eq!(tries(&*search, "PATCH", failed(Failure::UpstreamClosed)).0, 1);
+}
+
+#[test]
+fn what_was_refused_unread_is_tried_again_whatever_it_is() {
+    let retry = filter(serde_json::json!({}));
+    let refused = Tried {
+        unprocessed: true,
+        ..failed(Failure::UpstreamClosed)
+    };
+    assert_eq!(tries(&*retry, "POST", refused).0, 2);
+}
+
+#[test]
+fn without_a_word_only_what_is_surely_safe_is_tried_again() {
+    let retry = filter(serde_json::json!({}));
+    for failure in Failure::ALL {
+        let again = failure.nothing_was_sent();
+        assert_eq!(
+            tries(&*retry, "GET", failed(failure)).0,
+            1 + u32::from(again),
+            "{failure:?}"
+        );
+    }
+}
+
+#[test]
+fn a_body_that_is_not_kept_is_not_sent_again() {
+    let retry = filter(serde_json::json!({ "on": ["reset"] }));
+    let tried = Tried {
+        whole: false,
+        ..failed(Failure::UpstreamClosed)
+    };
+    assert_eq!(tries(&*retry, "PUT", tried), (1, "body_too_large"));
+}
+
+#[test]
+fn the_budget_is_for_all_routes_of_an_upstream() {
+    let telemetry = Telemetry::default();
+    let state = crate::SharedState::default();
+    let build = |name: &str, upstream: &str| {
+        let mut route = (*testing::route(crate::Direction::Inbound, name)).clone();
+        route.upstream = Some(Arc::from(upstream));
+        let config = serde_json::json!({ "budget": { "ratio": 0, "min_per_second": 1 }, "backoff": { "base": "0s" } });
+        let context = Context {
+            filter: NAME,
+            route: &Arc::new(route),
+            telemetry: &telemetry,
+            state: &state,
+            matches: &crate::Matches::default(),
+            background: &testing::no_background(),
+            warnings: &crate::Warnings::default(),
+        };
+        Retry::build(serde_json::from_value(config).unwrap(), &context).unwrap()
+    };
+    let (one, other, elsewhere) = (build("/one", "a"), build("/other", "a"), build("/else", "b"));
+    let granted = |filter: &dyn Filter| {
+        let tried = |_: &u32| tries(filter, "GET", failed(Failure::ConnectFailed)).0 == 2;
+        (0..20).filter(tried).count()
+    };
+    assert_eq!(granted(&*one), budget::WINDOW as usize);
+    assert_eq!(granted(&*other), 0);
+    assert_eq!(granted(&*elsewhere), budget::WINDOW as usize);
+    let (_, why) = tries(&*one, "GET", failed(Failure::ConnectFailed));
+    assert_eq!(why, "budget_exhausted");
+}
+
+#[test]
+fn hedging_is_for_safe_requests_without_a_body() {
+    let retry = filter(serde_json::json!({ "hedge": { "enabled": true, "after": "50ms" } }));
+    let hedged = |method: &str, has_body: bool| {
+        let mut exchange = testing::exchange(method, "/");
+        exchange.has_body = has_body;
+        retry.request(&mut exchange);
+        exchange.plan.hedge.map(|hedge| hedge.after)
+    };
+    assert_eq!(hedged("GET", false), Some(Duration::from_millis(50)));
+    for (method, has_body) in [("GET", true), ("DELETE", false), ("PUT", false), ("POST", false)] {
+        assert_eq!(hedged(method, has_body), None, "{method}");
+    }
+}
+
+#[test]
+fn a_misspelt_key_is_refused() {
+    let config = serde_json::from_value::<Config>(serde_json::json!({ "attemps": 2 }));
+    assert!(config.unwrap_err().to_string().contains("attemps"));
+}
