@@ -21,6 +21,7 @@ const KNOWN: [&str; 10] = [
     "deadline",
     "limits",
     "headers",
+    "idempotency",
     "cache",
     "compression",
     "retry",

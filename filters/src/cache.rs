@@ -55,6 +55,7 @@ mod vary;
 mod warm;
 
 pub use config::{Config, Side};
+pub(crate) use key::{cookie, names, origin};
 pub use shared::{Cache, EntryReport, Purge, Report, RouteReport};
 
 use counters::{Counters, StoreMetrics};

@@ -27,6 +27,7 @@ mod filter;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 pub mod headers;
+pub mod idempotency;
 mod ledger;
 pub mod limits;
 pub mod metrics;

@@ -54,7 +54,8 @@ pub struct Plan {
     pub hedge: Option<Hedge>,
     /// Whether a stored response, however stale, is better than an error.
     pub accept_stale: bool,
-    /// Others who want the response: as long as they do, the exchange goes on when its client has left.
+    /// Others who want the response: as long as they do, the exchange goes on when its client has left. Set by
+    /// [`want`](Self::want).
     pub wanted: Option<WantedBy>,
 }
 
@@ -110,9 +111,56 @@ impl Default for Plan {
     }
 }
 
+/// Two filters' wishes.
+struct Either(Arc<dyn Wanted>, Arc<dyn Wanted>);
+
+impl Wanted for Either {
+    fn is_wanted(&self) -> bool {
+        self.0.is_wanted() || self.1.is_wanted()
+    }
+}
+
 impl Plan {
+    /// Lets the exchange go on without its client for as long as these want its response, or others before them do.
+    pub fn want(&mut self, by: Arc<dyn Wanted>) {
+        self.wanted = Some(WantedBy(match self.wanted.take() {
+            Some(WantedBy(before)) => Arc::new(Either(before, by)),
+            None => by,
+        }));
+    }
+
     /// Whether the exchange goes on without its client.
     pub fn is_wanted(&self) -> bool {
         self.wanted.as_ref().is_some_and(|by| by.0.is_wanted())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    struct Wish(AtomicBool);
+
+    impl Wanted for Wish {
+        fn is_wanted(&self) -> bool {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
+
+    #[test]
+    fn one_who_wants_it_is_enough() {
+        let wish = |wanted| Arc::new(Wish(AtomicBool::new(wanted)));
+        let (first, second) = (wish(true), wish(false));
+        let mut plan = Plan::default();
+        assert!(!plan.is_wanted());
+        plan.want(first.clone());
+        plan.want(second.clone());
+        assert!(plan.is_wanted());
+        first.0.store(false, Ordering::Relaxed);
+        assert!(!plan.is_wanted());
+        second.0.store(true, Ordering::Relaxed);
+        assert!(plan.is_wanted());
     }
 }

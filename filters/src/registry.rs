@@ -83,6 +83,7 @@ impl Registry {
             .with::<crate::deadline::Deadline>()
             .with::<crate::limits::Limits>()
             .with::<crate::headers::Headers>()
+            .with::<crate::idempotency::Idempotency>()
             .with::<crate::cache::CachePlugin>()
             .with::<crate::compression::Compression>()
             .with::<crate::retry::Retry>()

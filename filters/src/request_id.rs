@@ -83,7 +83,7 @@ impl Filter for Identify {
             Choice::Replace(reason) => exchange.ledger.enter(RequestId::NAME, reason),
         }
         // Hexadecimal digits and hyphens always make a header value.
-        if let Ok(id) = HeaderValue::from_bytes(&uuid(fastrand::u128(..))) {
+        if let Ok(id) = HeaderValue::from_bytes(&uuid(fastrand::u128(..), 4)) {
             self.header.write_request(&mut exchange.request, id.clone());
             exchange.request_id = Some(id);
         }
@@ -124,13 +124,13 @@ fn is_valid(id: &[u8]) -> bool {
             .all(|byte| matches!(byte, b'!'..=b'~') && !b"\"',".contains(byte))
 }
 
-/// A version 4 UUID of random bits, written in lower case (RFC 9562, sections 4 and 5.4).
-fn uuid(random: u128) -> [u8; 36] {
+/// A UUID of that version, 4 for random bits and 8 for others, written in lower case (RFC 9562, sections 4, 5.4 and 5.8).
+pub(crate) fn uuid(bits: u128, version: u8) -> [u8; 36] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     // Where the two digits of each byte stand.
     const PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
-    let version_and_variant = 0x4000_8000_0000_0000_0000;
-    let bits = random & !0xf000_c000_0000_0000_0000 | version_and_variant;
+    let version_and_variant = u128::from(version) << 76 | 0x8000_0000_0000_0000;
+    let bits = bits & !0xf000_c000_0000_0000_0000 | version_and_variant;
     let mut text = [b'-'; 36];
     for (byte, place) in bits.to_be_bytes().into_iter().zip(PLACES) {
         text[place] = DIGITS[usize::from(byte >> 4)];
@@ -211,10 +211,10 @@ mod tests {
 
     #[test]
     fn uuids_carry_version_and_variant() {
-        assert_eq!(&uuid(0), b"00000000-0000-4000-8000-000000000000");
-        assert_eq!(&uuid(u128::MAX), b"ffffffff-ffff-4fff-bfff-ffffffffffff");
+        assert_eq!(&uuid(0, 4), b"00000000-0000-4000-8000-000000000000");
+        assert_eq!(&uuid(u128::MAX, 4), b"ffffffff-ffff-4fff-bfff-ffffffffffff");
         let counted = 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef;
-        assert_eq!(&uuid(counted), b"01234567-89ab-4def-8123-456789abcdef");
+        assert_eq!(&uuid(counted, 4), b"01234567-89ab-4def-8123-456789abcdef");
     }
 
     #[test]

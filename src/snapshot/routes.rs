@@ -157,9 +157,9 @@ mod tests {
             let text = format!(
                 "service: a\ninbound: {{ listen: 127.0.0.1:0, app: http://127.0.0.1:1 }}\nroutes: [{{ match: {matches} }}]"
             );
-            let loaded = crate::config::load_str("test", &text, &[
-                "request_id", "access_log", "tracing", "metrics", "deadline", "limits", "headers", "cache", "compression", "retry",
-            ])
+            let registry = pillion_filters::Registry::builtin();
+            let known: Vec<&str> = registry.entries().iter().map(|entry| entry.name).collect();
+            let loaded = crate::config::load_str("test", &text, &known)
             .unwrap_or_else(|errors| panic!("{errors}"));
             (Conditions::new(&loaded.config.routes[0].matches), compiled(name))
         });

@@ -24,6 +24,7 @@ mod h2_abuse;
 mod half_close;
 mod hostile;
 mod http2;
+mod idempotency;
 mod keep_alive;
 mod life;
 mod otlp_export;

@@ -595,7 +595,7 @@ fn every_metric_has_its_line_in_the_manual() {
     let app = App::listen();
     let collector = Collector::start();
     let sidecar = exporting(&collector, &app)
-        .filters("limits: { body: 3 }, cache: { enabled: true }")
+        .filters("limits: { body: 3 }, idempotency: { enabled: true }, cache: { enabled: true }")
         .start();
     exchange(&sidecar, &app, GET, &answer(200));
     let mut client = sidecar.connect();
@@ -608,7 +608,8 @@ fn every_metric_has_its_line_in_the_manual() {
         .collect();
     let page = |name: &str| std::fs::read_to_string(format!("docs/{name}.md")).unwrap();
     let own = page("metrics");
-    let pages = ["metrics", "limits", "cache", "compression", "retry"].map(|name| page(&format!("filters/{name}")));
+    let pages = ["metrics", "limits", "idempotency", "cache", "compression", "retry"];
+    let pages = pages.map(|name| page(&format!("filters/{name}")));
     let pages = own.clone() + &pages.concat();
     for family in &families {
         // The page shows those of the other direction by one of them.

@@ -54,7 +54,7 @@ fn patterns(names: &[String]) -> Vec<Pattern> {
 }
 
 /// Header names as configured; what is none is told and left out.
-pub(super) fn names(names: &[String], key: &'static str, wrong: &mut Vec<Remark>) -> Vec<HeaderName> {
+pub(crate) fn names(names: &[String], key: &'static str, wrong: &mut Vec<Remark>) -> Vec<HeaderName> {
     let mut parsed = Vec::with_capacity(names.len());
     for name in names {
         match HeaderName::try_from(name.as_str()) {
@@ -233,7 +233,7 @@ pub(super) fn plain_url(url: &Uri) -> Vec<u8> {
 
 /// Scheme and authority, as the app is told them: a proxy in front that is trusted knows what the client asked for. From
 /// others the fields are taken off before filters see them.
-pub(super) fn origin(exchange: &Exchange) -> (&str, &[u8]) {
+pub(crate) fn origin(exchange: &Exchange) -> (&str, &[u8]) {
     let headers = &exchange.request.headers;
     let scheme = headers.get(&X_FORWARDED_PROTO).and_then(|proto| proto.to_str().ok());
     let host = headers.get(&X_FORWARDED_HOST).or(exchange.authority.as_ref());
@@ -262,7 +262,7 @@ fn part<'a>(key: &mut Vec<u8>, values: impl Iterator<Item = &'a [u8]>) {
 }
 
 /// The value of a cookie (RFC 6265, section 5.4).
-fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
+pub(crate) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
     let pairs = headers
         .get_all(header::COOKIE)
         .iter()

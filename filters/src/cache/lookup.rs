@@ -325,7 +325,7 @@ impl Inner {
             None
         };
         if let Some(lead) = &lead {
-            exchange.plan.wanted = Some(crate::WantedBy(lead.fill().clone()));
+            exchange.plan.want(lead.fill().clone());
         }
         let mut fetch = Fetch::new(written, url, born, why.forward, why.detail, asked, lead);
         let asks = entry.as_deref().is_some_and(Entry::has_validator);

@@ -64,11 +64,11 @@ impl Run<'_> {
         match self.before_attempt(&mut attempt).await {
             Ok(None) => {}
             Ok(Some(response)) => {
-                self.attempt_done(&attempt, abandoned());
+                self.attempt_done(&attempt, abandoned(true));
                 return Came::Answered(response);
             }
             Err(stop) => {
-                self.attempt_done(&attempt, abandoned());
+                self.attempt_done(&attempt, abandoned(true));
                 return Came::Stopped(stop);
             }
         }
@@ -83,7 +83,8 @@ impl Run<'_> {
                     result,
                     head: None,
                     took: ended - started,
-                    unprocessed: matches!(stop, Stop::Failed(failure) if failure.nothing_was_sent()),
+                    // Who went away, or was refused, did so before there was a connection.
+                    unprocessed: !matches!(stop, Stop::Failed(failure) if !failure.nothing_was_sent()),
                     whole: true,
                 };
                 return match self.attempt_done(&attempt, tried) {
@@ -164,7 +165,7 @@ impl Run<'_> {
         };
         let exchange = &mut self.story.exchange;
         if !matches!(chain.attempt(exchange, &mut attempt), Way::Through) {
-            chain.attempt_done_beside(exchange, &attempt, abandoned());
+            chain.attempt_done_beside(exchange, &attempt, abandoned(true));
             return self.go_on(first).await;
         }
         exchange.ledger.enter("engine", "hedged");
@@ -176,13 +177,13 @@ impl Run<'_> {
         let beside = Tried {
             result: said,
             took: at - slow,
-            ..abandoned()
+            ..abandoned(false)
         };
         let exchange = &mut self.story.exchange;
         let head = match won {
             Ok(Won::Second { up, head, reused }) => {
                 exchange.ledger.enter("engine", "hedge_won");
-                chain.attempt_done_beside(exchange, &first.attempt, abandoned());
+                chain.attempt_done_beside(exchange, &first.attempt, abandoned(false));
                 let lost = std::mem::replace(
                     first,
                     Try {
@@ -267,7 +268,7 @@ impl Run<'_> {
             matches!(head, Err(Stop::Failed(Failure::UpstreamClosed))) && up.heard_nothing() && (reused || unprocessed);
         if races && !fresh && whole && (self.story.exchange.is_repeatable() || unprocessed) {
             // Nobody's failure, and no try of its own for those who count them.
-            self.attempt_done(&attempt, abandoned());
+            self.attempt_done(&attempt, abandoned(unprocessed));
             self.story.exchange.ledger.enter("engine", "stale_connection_retried");
             self.worker.metrics.keepalive_race_retried.inc();
             return Came::Stale;
@@ -395,7 +396,11 @@ impl Run<'_> {
         let at_once = ended && !self.chain().reads_response_body();
         self.close_if_draining();
         if !self.down.head(&mut head, Some(via), at_once) {
-            return Came::Over(End::ClientAborted);
+            if !self.story.exchange.plan.is_wanted() {
+                return Came::Over(End::ClientAborted);
+            }
+            // It left at this very moment, and is not the only one who wants the response.
+            self.down.let_go();
         }
         let mut pump = Pump::new(
             &self.route.chain,
@@ -477,12 +482,12 @@ impl Run<'_> {
 }
 
 /// A try that came to nothing through no fault of the endpoint.
-fn abandoned() -> Tried<'static> {
+fn abandoned(unprocessed: bool) -> Tried<'static> {
     Tried {
         result: AttemptResult::Abandoned,
         head: None,
         took: Duration::ZERO,
-        unprocessed: false,
+        unprocessed,
         whole: false,
     }
 }
