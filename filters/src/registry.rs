@@ -84,6 +84,7 @@ impl Registry {
             .with::<crate::headers::Headers>()
             .with::<crate::cache::CachePlugin>()
             .with::<crate::compression::Compression>()
+            .with::<crate::circuit_breaker::CircuitBreaker>()
     }
 
     /// Adds a plugin; one of the same name is replaced.
