@@ -9,6 +9,8 @@
 //! | `GET /cache` | what the caches hold and have done, as JSON; `?top=50` for more of the most used responses |
 //! | `POST /cache/purge` | forgets stored responses: `{"url": …}`, `{"prefix": …}`, `{"tag": …}` or `{"everything": true}` |
 //! | `POST /cache/warm` | fetches `{"urls": […]}` |
+//! | `GET /upstreams` | the circuit breakers of upstreams and hosts: what they are in and why, as JSON |
+//! | `POST /upstreams/breakers` | `{"direction": "inbound", "upstream": "app", "force": "open"}`: forces one `open` or `closed`, or leaves it to itself with `auto` |
 //! | `POST /reload` | reads the configuration again: 200, or 422 with what is wrong with it |
 //!
 //! Who may ask: with a token, whoever presents it as `Authorization: Bearer TOKEN`, else 401. The two probes need none. On a
@@ -20,6 +22,7 @@
 
 mod cache;
 mod guard;
+mod upstreams;
 
 use std::io;
 use std::sync::Arc;
@@ -35,6 +38,7 @@ use futures_util::future::BoxFuture;
 use http::{HeaderValue, StatusCode, header};
 use pillion_filters::Direction;
 use pillion_filters::cache::Cache;
+use pillion_filters::circuit_breaker::Breakers;
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 
@@ -54,6 +58,8 @@ pub trait AdminSource: Send + Sync + 'static {
     fn metrics(&self) -> String;
     /// The caches, by direction and filter.
     fn caches(&self) -> Vec<(Direction, String, Arc<Cache>)>;
+    /// The circuit breakers, by direction and filter.
+    fn breakers(&self) -> Vec<(Direction, String, Arc<Breakers>)>;
     /// Reads the configuration again. The error is for the person who wrote it; then nothing has changed.
     fn reload(&self) -> Result<(), String>;
 }
@@ -107,6 +113,8 @@ fn router(source: Arc<dyn AdminSource>, guard: Guard) -> Router {
         .route("/cache", get(cache::show))
         .route("/cache/purge", post(cache::purge))
         .route("/cache/warm", post(cache::warm))
+        .route("/upstreams", get(upstreams::show))
+        .route("/upstreams/breakers", post(upstreams::force))
         .route_layer(from_fn_with_state(guard.clone(), guard::authorized))
         .route("/livez", get(async || "ok"))
         .route("/readyz", get(readyz))
@@ -186,6 +194,9 @@ mod tests {
             "up 1\n".to_owned()
         }
         fn caches(&self) -> Vec<(Direction, String, Arc<Cache>)> {
+            Vec::new()
+        }
+        fn breakers(&self) -> Vec<(Direction, String, Arc<Breakers>)> {
             Vec::new()
         }
         fn reload(&self) -> Result<(), String> {

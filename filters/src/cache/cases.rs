@@ -252,7 +252,11 @@ async fn however_stale_it_stands_in_where_a_filter_takes_that_for_better() {
         let status = seen.as_ref().map_or("", |seen| seen.field("cache-status"));
         let detail = status.split_once("detail=").map_or("", |(_, detail)| detail);
         assert_eq!(detail, expected, "{said}: {status}");
-        assert_eq!(seen.map(|seen| seen.status), (!expected.is_empty()).then_some(200), "{said}");
+        assert_eq!(
+            seen.map(|seen| seen.status),
+            (!expected.is_empty()).then_some(200),
+            "{said}"
+        );
     }
 }
 
