@@ -58,7 +58,7 @@ impl Sidecar {
     fn metric(&self, name: &str, label: &str) -> u64 {
         let families = self.telemetry.metrics.registry().gather();
         let family = families.iter().filter(|family| family.name() == name);
-        let metrics = family.flat_map(|family| family.get_metric());
+        let metrics = family.flat_map(prometheus::proto::MetricFamily::get_metric);
         let labelled = metrics.filter(|metric| {
             let mut labels = metric.get_label().iter();
             label.is_empty() || labels.any(|pair| pair.value() == label)
@@ -228,7 +228,7 @@ async fn what_is_a_failure_is_configurable() {
         (r#"["reset"]"#, Try::Failed(Failure::UpstreamClosed), true),
         (r#"["incomplete"]"#, Try::Cut, true),
         (r#"["5xx"]"#, Try::Cut, false),
-        (r#"[429]"#, Try::Status(429), true),
+        ("[429]", Try::Status(429), true),
         (r#"["5xx", "connect"]"#, Try::Abandoned, false),
         (r#"["5xx"]"#, Try::Failed(Failure::RequestTimeout), false),
     ] {

@@ -143,7 +143,7 @@ fn mistakes(config: &Config) -> Vec<Remark> {
     }
     if !(1.0..=100.0).contains(&config.open.growth) {
         let remark = Remark::new("open.growth", "expected a factor, from 1 to 100");
-        wrong.push(remark.with_help("`1` for intervals that do not grow"));
+        wrong.push(remark.with_help("`1` if it is not to last longer each time"));
     }
     for (key, number) in [
         ("half_open.probes", config.half_open.probes),

@@ -145,9 +145,9 @@ fn it_opens_on_a_share_of_enough_calls() {
     let mut bench = Bench::new(PLAIN);
     for number in 0..19 {
         if number % 2 == 0 {
-            bench.fails()
+            bench.fails();
         } else {
-            bench.works()
+            bench.works();
         }
         bench.pass(100);
     }
