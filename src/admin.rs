@@ -206,6 +206,11 @@ mod tests {
 
     /// Sends one request, `{host}` standing for the listener's own address, and gives back the whole answer.
     async fn ask(source: Fake, token: Option<&str>, request: &str) -> String {
+        ask_with(source, token, request, "").await
+    }
+
+    /// The same with a body.
+    async fn ask_with(source: Fake, token: Option<&str>, request: &str, body: &str) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -217,7 +222,7 @@ mod tests {
         ));
         let mut stream = TcpStream::connect(address).await.unwrap();
         let request = request.replace("{host}", &address.to_string()).replace('\n', "\r\n");
-        let request = format!("{request}\r\nConnection: close\r\n\r\n");
+        let request = format!("{request}\r\nConnection: close\r\n\r\n{body}");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
@@ -284,10 +289,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_not_there_is_neither_shown_nor_forced() {
+        let answer = ask(Fake::default(), None, "GET /upstreams HTTP/1.1\nHost: {host}").await;
+        assert_answer(&answer, 200, r#"{"breakers":[]}"#);
+        let answer = ask(Fake::default(), None, "GET /upstreams/breakers HTTP/1.1\nHost: {host}").await;
+        assert_answer(&answer, 405, "");
+        let body = r#"{"direction":"inbound","upstream":"app","force":"open"}"#;
+        let fields = format!("Content-Type: application/json\nContent-Length: {}", body.len());
+        let request = format!("POST /upstreams/breakers HTTP/1.1\nHost: {{host}}\n{fields}");
+        let answer = ask_with(Fake::default(), None, &request, body).await;
+        assert_answer(&answer, 404, "there is no such breaker\n");
+    }
+
+    #[tokio::test]
     async fn a_token_is_needed_but_for_the_probes() {
         let request = |path: &str, header: &str| format!("GET {path} HTTP/1.1\nHost: {{host}}{header}");
         for (path, header, status) in [
             ("/config", "", 401),
+            ("/upstreams", "", 401),
             ("/metrics", "\nAuthorization: Bearer wrong", 401),
             ("/metrics", "\nAuthorization: Basic secret", 401),
             ("/metrics", "\nAuthorization: Bearer secret", 200),

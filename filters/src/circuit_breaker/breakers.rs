@@ -1,7 +1,7 @@
 //! All breakers of one filter, over its routes and snapshots.
 //!
-//! The breaker of an upstream that the configuration names lives as long as a snapshot that names it. Those of hosts that
-//! requests name are made as they come, and are bounded: beyond that those go that nobody has asked for twice lately.
+//! A breaker lives as long as a snapshot that needs it. Those of upstreams that the configuration names are there from the
+//! start; those of hosts that requests name are made as they come, and are bounded: beyond that those go that nobody has asked for twice lately.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -32,7 +32,7 @@ pub struct Breakers {
     direction: Direction,
     families: Families,
     known: Mutex<HashMap<Key, Weak<Breaker>>>,
-    asked: Mutex<HashMap<Option<Arc<str>>, Arc<Asked>>>,
+    asked: Mutex<HashMap<Option<Arc<str>>, Weak<Asked>>>,
 }
 
 /// A breaker, as the admin API shows it.
@@ -106,7 +106,13 @@ impl Breakers {
     /// The breakers of what requests name, for a route that has its own or for all others.
     pub(super) fn asked(&self, route: Option<&Arc<str>>) -> Arc<Asked> {
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        asked.entry(route.cloned()).or_default().clone()
+        if let Some(known) = asked.get(&route.cloned()).and_then(Weak::upgrade) {
+            return known;
+        }
+        asked.retain(|_, known| known.strong_count() > 0);
+        let new = Arc::<Asked>::default();
+        asked.insert(route.cloned(), Arc::downgrade(&new));
+        new
     }
 
     /// All there are, by upstream and route.
