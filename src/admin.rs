@@ -9,6 +9,8 @@
 //! | `GET /cache` | what the caches hold and have done, as JSON; `?top=50` for more of the most used responses |
 //! | `POST /cache/purge` | forgets stored responses: `{"url": …}`, `{"prefix": …}`, `{"tag": …}` or `{"everything": true}` |
 //! | `POST /cache/warm` | fetches `{"urls": […]}` |
+//! | `GET /upstreams` | the circuit breakers of upstreams and hosts: what they are in and why, as JSON |
+//! | `POST /upstreams/breakers` | `{"direction": "inbound", "upstream": "app", "force": "open"}`: forces one `open` or `closed`, or leaves it to itself with `auto` |
 //! | `POST /reload` | reads the configuration again: 200, or 422 with what is wrong with it |
 //!
 //! Who may ask: with a token, whoever presents it as `Authorization: Bearer TOKEN`, else 401. The two probes need none. On a
@@ -20,6 +22,7 @@
 
 mod cache;
 mod guard;
+mod upstreams;
 
 use std::io;
 use std::sync::Arc;
@@ -35,6 +38,7 @@ use futures_util::future::BoxFuture;
 use http::{HeaderValue, StatusCode, header};
 use pillion_filters::Direction;
 use pillion_filters::cache::Cache;
+use pillion_filters::circuit_breaker::Breakers;
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 
@@ -54,6 +58,8 @@ pub trait AdminSource: Send + Sync + 'static {
     fn metrics(&self) -> String;
     /// The caches, by direction and filter.
     fn caches(&self) -> Vec<(Direction, String, Arc<Cache>)>;
+    /// The circuit breakers, by direction and filter.
+    fn breakers(&self) -> Vec<(Direction, String, Arc<Breakers>)>;
     /// Reads the configuration again. The error is for the person who wrote it; then nothing has changed.
     fn reload(&self) -> Result<(), String>;
 }
@@ -107,6 +113,8 @@ fn router(source: Arc<dyn AdminSource>, guard: Guard) -> Router {
         .route("/cache", get(cache::show))
         .route("/cache/purge", post(cache::purge))
         .route("/cache/warm", post(cache::warm))
+        .route("/upstreams", get(upstreams::show))
+        .route("/upstreams/breakers", post(upstreams::force))
         .route_layer(from_fn_with_state(guard.clone(), guard::authorized))
         .route("/livez", get(async || "ok"))
         .route("/readyz", get(readyz))
@@ -188,6 +196,9 @@ mod tests {
         fn caches(&self) -> Vec<(Direction, String, Arc<Cache>)> {
             Vec::new()
         }
+        fn breakers(&self) -> Vec<(Direction, String, Arc<Breakers>)> {
+            Vec::new()
+        }
         fn reload(&self) -> Result<(), String> {
             self.reloads.lock().unwrap().pop().unwrap_or(Ok(()))
         }
@@ -195,6 +206,11 @@ mod tests {
 
     /// Sends one request, `{host}` standing for the listener's own address, and gives back the whole answer.
     async fn ask(source: Fake, token: Option<&str>, request: &str) -> String {
+        ask_with(source, token, request, "").await
+    }
+
+    /// The same with a body.
+    async fn ask_with(source: Fake, token: Option<&str>, request: &str, body: &str) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -206,7 +222,7 @@ mod tests {
         ));
         let mut stream = TcpStream::connect(address).await.unwrap();
         let request = request.replace("{host}", &address.to_string()).replace('\n', "\r\n");
-        let request = format!("{request}\r\nConnection: close\r\n\r\n");
+        let request = format!("{request}\r\nConnection: close\r\n\r\n{body}");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
@@ -273,10 +289,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_not_there_is_neither_shown_nor_forced() {
+        let answer = ask(Fake::default(), None, "GET /upstreams HTTP/1.1\nHost: {host}").await;
+        assert_answer(&answer, 200, r#"{"breakers":[]}"#);
+        let answer = ask(Fake::default(), None, "GET /upstreams/breakers HTTP/1.1\nHost: {host}").await;
+        assert_answer(&answer, 405, "");
+        let body = r#"{"direction":"inbound","upstream":"app","force":"open"}"#;
+        let fields = format!("Content-Type: application/json\nContent-Length: {}", body.len());
+        let request = format!("POST /upstreams/breakers HTTP/1.1\nHost: {{host}}\n{fields}");
+        let answer = ask_with(Fake::default(), None, &request, body).await;
+        assert_answer(&answer, 404, "there is no such breaker\n");
+    }
+
+    #[tokio::test]
     async fn a_token_is_needed_but_for_the_probes() {
         let request = |path: &str, header: &str| format!("GET {path} HTTP/1.1\nHost: {{host}}{header}");
         for (path, header, status) in [
             ("/config", "", 401),
+            ("/upstreams", "", 401),
             ("/metrics", "\nAuthorization: Bearer wrong", 401),
             ("/metrics", "\nAuthorization: Basic secret", 401),
             ("/metrics", "\nAuthorization: Bearer secret", 200),

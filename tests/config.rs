@@ -13,7 +13,7 @@ use pillion_filters::units::{HumanDuration, OrNone};
 use pillion_filters::{Direction, Registry};
 use serde_json::Value;
 
-const KNOWN: [&str; 10] = [
+const KNOWN: [&str; 12] = [
     "request_id",
     "access_log",
     "tracing",
@@ -24,6 +24,7 @@ const KNOWN: [&str; 10] = [
     "idempotency",
     "cache",
     "compression",
+    "circuit_breaker",
     "retry",
 ];
 const MINIMAL: &str = "service: api\ninbound: { listen: \"0.0.0.0:8000\", app: \"http://127.0.0.1:8080\" }\n";

@@ -14,7 +14,7 @@ use pillion_filters::Direction;
 use pillion_filters::units::{ByteSize, HumanDuration};
 use serde::Deserialize;
 
-const KNOWN: [&str; 10] = [
+const KNOWN: [&str; 12] = [
     "request_id",
     "access_log",
     "tracing",
@@ -25,6 +25,7 @@ const KNOWN: [&str; 10] = [
     "idempotency",
     "cache",
     "compression",
+    "circuit_breaker",
     "retry",
 ];
 

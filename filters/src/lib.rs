@@ -17,6 +17,7 @@ pub mod access_log;
 mod background;
 pub mod cache;
 mod chain;
+pub mod circuit_breaker;
 pub mod compression;
 pub mod conditions;
 mod context;

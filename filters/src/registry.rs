@@ -86,6 +86,7 @@ impl Registry {
             .with::<crate::idempotency::Idempotency>()
             .with::<crate::cache::CachePlugin>()
             .with::<crate::compression::Compression>()
+            .with::<crate::circuit_breaker::CircuitBreaker>()
             .with::<crate::retry::Retry>()
     }
 

@@ -15,10 +15,13 @@ use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 mod or_none;
+mod share;
 pub use or_none::{Measure, OrNone};
+pub use share::Share;
 
 const EXPECTED_DURATION: &str = "a duration such as 5m";
 const EXPECTED_SHORTER: &str = "a duration of at most 365d";
+const EXPECTED_SHARE: &str = "a share, from 0 to 1";
 const EXPECTED_SIZE: &str = "a size such as 64KiB";
 const EXPECTED_SMALLER: &str = "a smaller whole number";
 

@@ -9,6 +9,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, FusedFuture, OptionFuture};
 use pillion_filters::Direction;
 use pillion_filters::cache::Cache;
+use pillion_filters::circuit_breaker::Breakers;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -86,6 +87,10 @@ impl AdminSource for Source {
     }
 
     fn caches(&self) -> Vec<(Direction, String, Arc<Cache>)> {
+        self.0.ground.state.each()
+    }
+
+    fn breakers(&self) -> Vec<(Direction, String, Arc<Breakers>)> {
         self.0.ground.state.each()
     }
 

@@ -14,6 +14,7 @@ mod auto;
 mod backpressure;
 mod cache;
 mod chain;
+mod circuit_breaker;
 mod compression;
 mod deadlines;
 mod early;

@@ -233,6 +233,33 @@ async fn what_stands_in_for_a_dead_origin_grew_older_while_that_was_waited_for()
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn however_stale_it_stands_in_where_a_filter_takes_that_for_better() {
+    for (said, accepts, expected) in [
+        ("max-age=1", false, ""),
+        ("max-age=1", true, "stale_accepted"),
+        ("max-age=1, stale-if-error=600", true, "stale_if_error"),
+        ("max-age=1, must-revalidate", true, ""),
+        ("s-maxage=1", true, ""),
+        ("no-cache", true, ""),
+    ] {
+        let bench = Bench::new(r#"{"stale_if_error": "10s"}"#);
+        bench.fetch(&[], 200, &[("cache-control", said), ("etag", "\"a\"")]);
+        advance(Duration::from_secs(120)).await;
+        let mut exchange = bench.forwarded("GET", &[]);
+        exchange.plan.accept_stale = accepts;
+        let seen = bench.replies(&mut exchange, 503, &[]);
+        let status = seen.as_ref().map_or("", |seen| seen.field("cache-status"));
+        let detail = status.split_once("detail=").map_or("", |(_, detail)| detail);
+        assert_eq!(detail, expected, "{said}: {status}");
+        assert_eq!(
+            seen.map(|seen| seen.status),
+            (!expected.is_empty()).then_some(200),
+            "{said}"
+        );
+    }
+}
+
 #[test]
 fn nothing_follows_a_304_although_the_body_is_too_large_to_store() {
     let bench = Bench::new(r#"{"max_body": 5}"#);

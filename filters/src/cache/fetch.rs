@@ -260,15 +260,19 @@ impl Inner {
         }
         let entry = fetch.stale.clone()?;
         let now = received(exchange);
-        if !reuse::usable_on_error(&entry.reuse, entry.age(now), &fetch.asked) {
+        let reason = if reuse::usable_on_error(&entry.reuse, entry.age(now), &fetch.asked) {
+            "stale_if_error"
+        } else if exchange.plan.accept_stale && reuse::usable_for_want_of_better(&entry.reuse, &fetch.asked) {
+            "stale_accepted"
+        } else {
             return None;
-        }
+        };
         fetch.give_up();
         if !fetch.background {
             self.counters.count_saved(Served::Stale, entry.cost);
         }
         entry.used();
-        exchange.ledger.enter(NAME, "stale_if_error");
+        exchange.ledger.enter(NAME, reason);
         let mut response = answer(
             &entry,
             &exchange.request.method,
@@ -281,7 +285,7 @@ impl Inner {
             fetch.forward,
             Some(head.status),
             false,
-            Some("stale_if_error"),
+            Some(reason),
         );
         Some(Turn::Replace(response))
     }

@@ -126,6 +126,12 @@ pub(super) fn usable_on_error(stored: &Stored, age: Duration, request: &RequestC
     (age < stored.lifetime && !request.no_cache) || windows.iter().flatten().any(|window| past <= *window)
 }
 
+/// Whether a stored response, however stale, may stand in where nothing else is to be had and the operator takes that for
+/// better: not where the response or the request forbids it (RFC 9111, section 4.2.4).
+pub(super) fn usable_for_want_of_better(stored: &Stored, request: &RequestControl) -> bool {
+    !stored.no_cache && !stored.must_revalidate && !request.no_cache
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -338,6 +344,23 @@ mod tests {
         ] {
             let usable = usable_on_error(&stored(response, &shared()), secs(age), &asked(request));
             assert_eq!(usable, expected, "{response} at {age} asked {request}");
+        }
+    }
+
+    #[test]
+    fn for_want_of_better_anything_stands_in_that_is_not_forbidden() {
+        for (response, request, expected) in [
+            ("max-age=10", "", true),
+            ("max-age=0", "", true),
+            ("max-age=10, stale-if-error=0", "max-age=0", true),
+            ("max-age=10", "no-cache", false),
+            ("max-age=10, must-revalidate", "", false),
+            ("max-age=10, proxy-revalidate", "", false),
+            ("s-maxage=10", "", false),
+            ("max-age=10, no-cache", "", false),
+        ] {
+            let usable = usable_for_want_of_better(&stored(response, &shared()), &asked(request));
+            assert_eq!(usable, expected, "{response} asked {request}");
         }
     }
 }

@@ -8,7 +8,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{ByteSize, EXPECTED_DURATION, EXPECTED_SIZE, EXPECTED_SMALLER, HumanDuration, UnitError};
+use super::{
+    ByteSize, EXPECTED_DURATION, EXPECTED_SHARE, EXPECTED_SIZE, EXPECTED_SMALLER, HumanDuration, Share, UnitError,
+};
 
 const NONE: &str = "none";
 
@@ -33,6 +35,14 @@ pub trait Measure: Sized {
     /// # Errors
     /// What was expected, if a number is not enough.
     fn of_number(number: u64) -> Result<Self, UnitError>;
+
+    /// Reads a number with a fraction.
+    ///
+    /// # Errors
+    /// What was expected, if there can be no fraction of it.
+    fn of_fraction(_: f64) -> Result<Self, UnitError> {
+        Err(UnitError(Self::EXPECTED))
+    }
 }
 
 impl Measure for HumanDuration {
@@ -56,6 +66,22 @@ impl Measure for ByteSize {
 
     fn of_number(number: u64) -> Result<Self, UnitError> {
         Ok(Self(number))
+    }
+}
+
+impl Measure for Share {
+    const EXPECTED: &'static str = EXPECTED_SHARE;
+
+    fn of_text(_: &str) -> Result<Self, UnitError> {
+        Err(UnitError(EXPECTED_SHARE))
+    }
+
+    fn of_number(number: u64) -> Result<Self, UnitError> {
+        Self::of(number as f64)
+    }
+
+    fn of_fraction(number: f64) -> Result<Self, UnitError> {
+        Self::of(number)
     }
 }
 
@@ -107,6 +133,10 @@ impl<'de, T: Measure> Deserialize<'de> for OrNone<T> {
 
             fn visit_u64<E: Error>(self, number: u64) -> Result<OrNone<T>, E> {
                 read(T::of_number(number), Unexpected::Unsigned(number))
+            }
+
+            fn visit_f64<E: Error>(self, number: f64) -> Result<OrNone<T>, E> {
+                read(T::of_fraction(number), Unexpected::Float(number))
             }
 
             fn visit_i64<E: Error>(self, number: i64) -> Result<OrNone<T>, E> {
@@ -169,6 +199,8 @@ mod tests {
         assert_eq!(read("4096"), Ok(OrNone(Some(ByteSize(4096)))));
         assert_eq!(read("0"), Ok(OrNone(Some(0_u32))));
         assert_eq!(read::<u32>("\"none\""), Ok(OrNone(None)));
+        assert_eq!(read("0.5"), Ok(OrNone(Some(Share(0.5)))));
+        assert_eq!(read("1"), Ok(OrNone(Some(Share(1.0)))));
         assert_eq!(read("1"), Ok(OrNone(Some(NonZeroU32::MIN))));
     }
 
@@ -187,7 +219,17 @@ mod tests {
             assert!(error.contains(expected), "{json}: {error}");
         }
         for (json, expected) in [
+            ("1.5", "a share, from 0 to 1, or `none`"),
+            ("2", "a share, from 0 to 1, or `none`"),
+            ("-1", "a share, from 0 to 1, or `none`"),
+            ("\"half\"", "a share, from 0 to 1, or `none`"),
+        ] {
+            let error = read::<Share>(json).unwrap_err();
+            assert!(error.contains(expected), "{json}: {error}");
+        }
+        for (json, expected) in [
             ("\"12\"", "a whole number, 0 or more, or `none`"),
+            ("1.5", "a whole number, 0 or more, or `none`"),
             ("4294967296", "a smaller whole number, or `none`"),
         ] {
             let error = read::<u32>(json).unwrap_err();
