@@ -20,7 +20,11 @@ fn seconds(seconds: u64) -> Duration {
 }
 
 fn endpoint(index: usize) -> Arc<Endpoint> {
-    Arc::new(Endpoint::http1(&format!("10.0.{}.{}", index / 250, index % 250), 8080))
+    Arc::new(Endpoint::tcp(
+        crate::upstream::Protocol::Http1,
+        &format!("10.0.{}.{}", index / 250, index % 250),
+        8080,
+    ))
 }
 
 /// A group with a clock that goes when it is told to.
