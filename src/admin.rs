@@ -9,7 +9,7 @@
 //! | `GET /cache` | what the caches hold and have done, as JSON; `?top=50` for more of the most used responses |
 //! | `POST /cache/purge` | forgets stored responses: `{"url": …}`, `{"prefix": …}`, `{"tag": …}` or `{"everything": true}` |
 //! | `POST /cache/warm` | fetches `{"urls": […]}` |
-//! | `GET /upstreams` | the circuit breakers of upstreams and hosts: what they are in and why, as JSON |
+//! | `GET /upstreams` | upstreams with their endpoints and how each stands; circuit breakers, what they are in and why; as JSON |
 //! | `POST /upstreams/breakers` | `{"direction": "inbound", "upstream": "app", "force": "open"}`: forces one `open` or `closed`, or leaves it to itself with `auto` |
 //! | `POST /reload` | reads the configuration again: 200, or 422 with what is wrong with it |
 //!
@@ -60,6 +60,8 @@ pub trait AdminSource: Send + Sync + 'static {
     fn caches(&self) -> Vec<(Direction, String, Arc<Cache>)>;
     /// The circuit breakers, by direction and filter.
     fn breakers(&self) -> Vec<(Direction, String, Arc<Breakers>)>;
+    /// The upstreams, each as JSON.
+    fn upstreams(&self) -> Vec<Value>;
     /// Reads the configuration again. The error is for the person who wrote it; then nothing has changed.
     fn reload(&self) -> Result<(), String>;
 }
@@ -197,6 +199,9 @@ mod tests {
             Vec::new()
         }
         fn breakers(&self) -> Vec<(Direction, String, Arc<Breakers>)> {
+            Vec::new()
+        }
+        fn upstreams(&self) -> Vec<Value> {
             Vec::new()
         }
         fn reload(&self) -> Result<(), String> {

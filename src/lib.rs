@@ -24,7 +24,6 @@ pub mod runtime;
 mod snapshot;
 mod strict;
 pub mod telemetry;
-#[allow(dead_code, unused_imports, reason = "no route of the engine names an upstream yet")]
 mod upstream;
 
 use std::process::ExitCode;

@@ -9,11 +9,13 @@ mod log_lines;
 mod metrics;
 mod process;
 mod resource;
+mod upstreams;
 
 pub use self::export::{ExportSettings, ExporterHandle, Protocol, SpanQueue, start};
 pub use self::log_lines::{LineWriter, LineWriterHandle};
 pub use self::metrics::{Closed, ConnectionMetrics, OpenTunnel, ProxyMetrics, render};
 pub use self::resource::resource;
+pub(crate) use self::upstreams::watch_upstreams;
 
 /// Why telemetry could not be set up. The text is for the person who starts the sidecar.
 #[derive(Debug, thiserror::Error)]

@@ -19,13 +19,15 @@ mod upstreams;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub(crate) use self::group::{Group, GroupTotals};
+pub(crate) use self::group::Group;
 pub(crate) use self::keeper::Keeper;
 pub(crate) use self::maglev::hash;
-pub(crate) use self::member::{Call, Heard, Member, Totals};
+pub(crate) use self::member::{Call, Heard, Member};
 pub(crate) use self::off_limits::OffLimits;
-pub(crate) use self::settings::{Algorithm, Beyond, Outliers, Settings};
-pub(crate) use self::status::{GroupStatus, MemberStatus};
+pub(crate) use self::settings::Settings;
+pub(crate) use self::status::GroupStatus;
+#[cfg(test)]
+pub(crate) use self::status::MemberStatus;
 pub(crate) use self::upstreams::{Name, Source, Upstreams, Wanted};
 
 /// Where an endpoint listens.

@@ -166,9 +166,7 @@ impl Keep {
 
 /// A trace's id, of which the half that is random in all versions is enough.
 fn trace_of(trace: &TraceContext) -> u64 {
-    let bytes = trace.trace_id.to_bytes();
-    let [.., a, b, c, d, e, f, g, h] = bytes;
-    u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    u128::from_be_bytes(trace.trace_id.to_bytes()) as u64
 }
 
 #[cfg(test)]
@@ -176,7 +174,7 @@ mod tests {
     use super::*;
     use crate::{SharedState, Telemetry, TraceId, testing};
 
-    fn pair(settings: serde_json::Value) -> [Arc<dyn Filter>; 2] {
+    fn pair(settings: &serde_json::Value) -> [Arc<dyn Filter>; 2] {
         let state = SharedState::default();
         [Direction::Inbound, Direction::Outbound].map(|direction| {
             let context = Context {
@@ -217,7 +215,7 @@ mod tests {
 
     #[test]
     fn the_shorter_of_both_times_holds() {
-        let [filter, _] = pair(serde_json::json!({}));
+        let [filter, _] = pair(&serde_json::json!({}));
         for (said, own, expected) in [
             ("1500", None, Some(1500)),
             ("1500", Some(1000), Some(1000)),
@@ -234,7 +232,7 @@ mod tests {
 
     #[test]
     fn grpc_has_its_own_header() {
-        let [filter, _] = pair(serde_json::json!({}));
+        let [filter, _] = pair(&serde_json::json!({}));
         let mut exchange = asking("grpc-timeout", "2S");
         assert_eq!(limit(&*filter, asking("grpc-timeout", "2S")), None, "it is not gRPC");
         exchange
@@ -257,7 +255,7 @@ mod tests {
 
     #[test]
     fn what_is_left_is_passed_on() {
-        let [filter, _] = pair(serde_json::json!({ "header": "X-Time" }));
+        let [filter, _] = pair(&serde_json::json!({ "header": "X-Time" }));
         let mut exchange = asking("x-time", "1000");
         exchange.timing.started = Instant::now().checked_sub(Duration::from_millis(400)).unwrap();
         filter.request(&mut exchange);
@@ -272,14 +270,14 @@ mod tests {
 
     #[test]
     fn who_comes_too_late_is_refused() {
-        let [filter, _] = pair(serde_json::json!({}));
+        let [filter, _] = pair(&serde_json::json!({}));
         let step = filter.request(&mut asking("x-request-timeout-ms", "0"));
         assert!(matches!(step, Step::Refuse(refusal) if refusal.status == 504));
     }
 
     #[test]
     fn what_the_app_sends_has_the_time_of_what_it_works_on() {
-        let [inbound, outbound] = pair(serde_json::json!({}));
+        let [inbound, outbound] = pair(&serde_json::json!({}));
         let mut received = in_trace(asking("x-request-timeout-ms", "5000"), 77);
         inbound.request(&mut received);
         let sent = || in_trace(testing::exchange("GET", "/"), 77);
@@ -291,7 +289,7 @@ mod tests {
         assert_eq!(limit(&*outbound, in_trace(testing::exchange("GET", "/"), 78)), None);
         inbound.complete(&mut received, &testing::outcome(200));
         assert_eq!(limit(&*outbound, sent()), None);
-        let [inbound, outbound] = pair(serde_json::json!({ "follow_trace": false }));
+        let [inbound, outbound] = pair(&serde_json::json!({ "follow_trace": false }));
         inbound.request(&mut in_trace(asking("x-request-timeout-ms", "5000"), 77));
         assert_eq!(limit(&*outbound, sent()), None);
     }

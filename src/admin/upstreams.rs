@@ -1,4 +1,4 @@
-//! How the upstreams are: the circuit breakers before them, and what an operator wants of those.
+//! How the upstreams are: their endpoints, the circuit breakers before them, and what an operator wants of those.
 
 use axum::Json;
 use axum::extract::State;
@@ -49,7 +49,7 @@ pub(super) async fn show(State(source): Source) -> Response {
             reports.map(move |report| json_of(*direction, filter, &report))
         })
         .collect();
-    Json(json!({ "breakers": breakers })).into_response()
+    Json(json!({ "upstreams": source.upstreams(), "breakers": breakers })).into_response()
 }
 
 fn json_of(direction: Direction, filter: &str, report: &BreakerReport) -> Value {

@@ -24,7 +24,7 @@ use pillion_filters::units::HumanDuration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use self::address::{AppAddress, ListenAddress};
+pub use self::address::{AppAddress, Authority, ListenAddress, NameServer};
 pub use self::admin::Admin;
 pub(super) use self::filters::COMMON_KEYS;
 pub use self::filters::FilterSettings;
@@ -38,8 +38,8 @@ pub use self::template::{PathTemplate, Segment};
 use self::text::{Text, text_serde};
 pub use self::timeouts::{Timeouts, TimeoutsOverlay};
 pub use self::upstreams::{
-    Authority, Balance, BalanceAlgorithm, DnsDiscovery, FailureShare, GrpcCheck, HashKey, HealthCheck, HealthProbe,
-    HttpCheck, NameServer, OutlierLatency, Outliers, Upstream, UpstreamEndpoint,
+    Balance, BalanceAlgorithm, DnsDiscovery, FailureShare, GrpcCheck, HashKey, HealthCheck, HealthProbe, HttpCheck,
+    OutlierLatency, Outliers, Upstream, UpstreamEndpoint,
 };
 
 /// The configuration of a sidecar.

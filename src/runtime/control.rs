@@ -94,6 +94,13 @@ impl AdminSource for Source {
         self.0.ground.state.each()
     }
 
+    fn upstreams(&self) -> Vec<serde_json::Value> {
+        let now = std::time::Instant::now();
+        let groups = self.0.ground.upstreams.all();
+        let told = groups.iter().map(|group| serde_json::to_value(group.status(now)));
+        told.filter_map(Result::ok).collect()
+    }
+
     fn reload(&self) -> Result<(), String> {
         self.0.reload().map_err(|errors| errors.to_string())
     }

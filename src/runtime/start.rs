@@ -204,6 +204,8 @@ fn ground(
 ) -> Result<(Ground, Arc<ProxyMetrics>, TelemetryThreads), StartError> {
     let metrics = Metrics::default();
     let own = Arc::new(ProxyMetrics::new(&metrics)?);
+    let upstreams = Arc::new(Upstreams::default());
+    telemetry::watch_upstreams(&metrics, upstreams.clone())?;
     let (spans, exporter): (Arc<dyn SpanSink>, _) = match export_settings(config) {
         Some(settings) => {
             let (queue, handle) = telemetry::start(settings, &metrics)?;
@@ -223,7 +225,7 @@ fn ground(
         },
         state: SharedState::default(),
         background,
-        upstreams: Upstreams::default(),
+        upstreams,
     };
     let threads = TelemetryThreads {
         exporter,
@@ -244,7 +246,7 @@ pub(crate) fn dry_ground(config: &Config, registry: Registry) -> Ground {
         },
         state: SharedState::default(),
         background: Arc::new(NoBackground),
-        upstreams: Upstreams::default(),
+        upstreams: Arc::default(),
     }
 }
 

@@ -32,7 +32,7 @@ pub(crate) struct Ground {
     /// Runs exchanges that no client asked for.
     pub(crate) background: Arc<dyn Dispatcher>,
     /// The groups of the configuration in force.
-    pub(crate) upstreams: Upstreams,
+    pub(crate) upstreams: Arc<Upstreams>,
 }
 
 /// Compiles a configuration and tells what filters warn of, or everything that is wrong with them.
@@ -393,7 +393,7 @@ mod tests {
             telemetry: Telemetry::default(),
             state: SharedState::default(),
             background: Arc::new(NoBackground),
-            upstreams: Upstreams::default(),
+            upstreams: Arc::default(),
         };
         build(&loaded, &ground)
             .err()

@@ -212,6 +212,7 @@ pub(crate) struct Call {
 
 impl Call {
     /// The member that is called.
+    #[cfg(test)]
     pub(crate) fn member(&self) -> &Arc<Member> {
         &self.member
     }

@@ -1,4 +1,4 @@
-//! Where the sidecar listens and where the app is.
+//! Where the sidecar listens, where the app is, and hosts as requests name them.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -148,6 +148,78 @@ impl Text for AppAddress {
 }
 text_serde!(AppAddress);
 
+/// A host with its port, as a request names it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Authority {
+    /// A name in small letters, or an IP address without brackets.
+    pub host: String,
+    /// The TCP port.
+    pub port: u16,
+}
+
+impl FromStr for Authority {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.contains("://") {
+            return Err("has a scheme: a host stands alone here, with its port".to_owned());
+        }
+        let (host, port) = host_and_port(text)?;
+        let port = port.unwrap_or(80);
+        if port == 0 {
+            return Err("has port 0, which nobody asks for".to_owned());
+        }
+        Ok(Self {
+            host: host.to_ascii_lowercase(),
+            port,
+        })
+    }
+}
+
+impl fmt::Display for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_host_and_port(f, &self.host, self.port)
+    }
+}
+
+impl Text for Authority {
+    const EXPECTED: &'static str = "a host such as orders:8080";
+    const PATTERN: &'static str = r"^(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+)(:[0-9]{1,5})?$";
+    const EXAMPLES: &'static [&'static str] = &["orders:8080", "orders.internal"];
+}
+text_serde!(Authority);
+
+/// Where a name server is: an IP address and a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NameServer(
+    /// The address itself.
+    pub std::net::SocketAddr,
+);
+
+impl FromStr for NameServer {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let address = text
+            .parse()
+            .map_err(|_| "is no IP address with a port, such as `127.0.0.1:53`")?;
+        Ok(Self(address))
+    }
+}
+
+impl fmt::Display for NameServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Text for NameServer {
+    const EXPECTED: &'static str = "an IP address with a port such as 127.0.0.1:53";
+    const PATTERN: &'static str = r"^(\[[0-9a-fA-F:.]+\]|[0-9.]+):[0-9]{1,5}$";
+    const EXAMPLES: &'static [&'static str] = &["127.0.0.1:8600", "[::1]:53"];
+}
+text_serde!(NameServer);
+
 /// Splits `host:port`; the brackets of an IPv6 address are taken off.
 pub(super) fn host_and_port(text: &str) -> Result<(String, Option<u16>), String> {
     let (host, port) = match text.strip_prefix('[') {
@@ -262,6 +334,20 @@ mod tests {
             ("app:1", false),
         ] {
             assert_eq!(text.parse::<ListenAddress>().unwrap().is_loopback(), loopback, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_host_without_a_port_is_the_one_at_80() {
+        for (text, shown) in [
+            ("Orders", "orders:80"),
+            ("orders:8080", "orders:8080"),
+            ("[::1]", "[::1]:80"),
+        ] {
+            assert_eq!(text.parse::<Authority>().unwrap().to_string(), shown);
+        }
+        for text in ["", "http://orders", "orders:0", "orders:x", "a b"] {
+            assert!(text.parse::<Authority>().is_err(), "{text:?}");
         }
     }
 

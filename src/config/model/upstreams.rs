@@ -2,15 +2,13 @@
 
 use std::fmt;
 use std::num::NonZeroU32;
-use std::str::FromStr;
 
 use pillion_filters::units::{HumanDuration, OrNone};
 use schemars::JsonSchema;
 use serde::de::{Deserializer, Error, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Serialize};
 
-use super::address::{AppAddress, host_and_port};
-use super::text::{Text, text_serde};
+use super::address::{AppAddress, Authority, NameServer};
 
 /// A named destination: one or more endpoints, and how requests are balanced among them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -81,37 +79,6 @@ pub struct DnsDiscovery {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<NameServer>,
 }
-
-/// Where a name server is: an IP address and a port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NameServer(
-    /// The address itself.
-    pub std::net::SocketAddr,
-);
-
-impl FromStr for NameServer {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let address = text
-            .parse()
-            .map_err(|_| "is no IP address with a port, such as `127.0.0.1:53`")?;
-        Ok(Self(address))
-    }
-}
-
-impl fmt::Display for NameServer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl Text for NameServer {
-    const EXPECTED: &'static str = "an IP address with a port such as 127.0.0.1:53";
-    const PATTERN: &'static str = r"^(\[[0-9a-fA-F:.]+\]|[0-9.]+):[0-9]{1,5}$";
-    const EXAMPLES: &'static [&'static str] = &["127.0.0.1:8600", "[::1]:53"];
-}
-text_serde!(NameServer);
 
 const fn ten_seconds() -> HumanDuration {
     HumanDuration::from_secs(10)
@@ -389,48 +356,3 @@ impl JsonSchema for UpstreamEndpoint {
         schemars::json_schema!({ "anyOf": [text, mapping] })
     }
 }
-
-/// A host with its port, as a request names it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Authority {
-    /// A name in small letters, or an IP address without brackets.
-    pub host: String,
-    /// The TCP port.
-    pub port: u16,
-}
-
-impl FromStr for Authority {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text.contains("://") {
-            return Err("has a scheme: a host stands alone here, with its port".to_owned());
-        }
-        let (host, port) = host_and_port(text)?;
-        let port = port.unwrap_or(80);
-        if port == 0 {
-            return Err("has port 0, which nobody asks for".to_owned());
-        }
-        Ok(Self {
-            host: host.to_ascii_lowercase(),
-            port,
-        })
-    }
-}
-
-impl fmt::Display for Authority {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
-    }
-}
-
-impl Text for Authority {
-    const EXPECTED: &'static str = "a host such as orders:8080";
-    const PATTERN: &'static str = r"^(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+)(:[0-9]{1,5})?$";
-    const EXAMPLES: &'static [&'static str] = &["orders:8080", "orders.internal"];
-}
-text_serde!(Authority);
