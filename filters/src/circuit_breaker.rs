@@ -18,9 +18,9 @@
 //! The filter stands after the cache, so that a hit never meets an open breaker and a stale response can stand in, and before
 //! what tries again.
 
-use std::ops::Deref;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
 
@@ -90,6 +90,7 @@ impl Plugin for CircuitBreaker {
         };
         Ok(Arc::new(Guard {
             asked: breakers.asked(scope.as_ref()),
+            ends_badly: breakers.ends_badly.clone(),
             breakers,
             scope,
             own,
@@ -106,19 +107,31 @@ struct Handle {
     window: Arc<Window>,
 }
 
-/// One that is at hand, or one that was looked up.
+/// One that is at hand, or one that was looked up and whose window is looked up where it is needed.
 enum Found<'a> {
     AtHand(&'a Handle),
-    Looked(Handle),
+    Looked(Arc<Breaker>),
 }
 
-impl Deref for Found<'_> {
-    type Target = Handle;
-
-    fn deref(&self) -> &Handle {
+impl Found<'_> {
+    fn breaker(&self) -> &Arc<Breaker> {
         match self {
-            Self::AtHand(handle) => handle,
-            Self::Looked(handle) => handle,
+            Self::AtHand(handle) => &handle.breaker,
+            Self::Looked(breaker) => breaker,
+        }
+    }
+
+    fn called(&self, settings: &Settings, call: Call) {
+        match self {
+            Self::AtHand(handle) => handle.breaker.called(&handle.window, settings, call),
+            Self::Looked(breaker) => breaker.called(&breaker.window(settings.window), settings, call),
+        }
+    }
+
+    fn ended(&self, settings: &Settings, began: Instant, failed: bool) {
+        match self {
+            Self::AtHand(handle) => handle.breaker.ended(&handle.window, settings, began, now, failed),
+            Self::Looked(breaker) => breaker.ended(&breaker.window(settings.window), settings, began, now, failed),
         }
     }
 }
@@ -139,6 +152,8 @@ struct Guard {
     second: Option<(Arc<str>, Handle)>,
     settings: Settings,
     fallback: Option<Compiled>,
+    /// Whether any call of any snapshot has ever failed after its head.
+    ends_badly: Arc<AtomicBool>,
 }
 
 impl Filter for Guard {
@@ -160,14 +175,14 @@ impl Filter for Guard {
     }
 
     fn attempt_done(&self, exchange: &mut Exchange, _: &Attempt, tried: Tried<'_>) -> Verdict {
-        let Some(handle) = self.handle(exchange) else {
+        let Some(found) = self.find(exchange) else {
             return Verdict::Keep;
         };
         let heard = self.hear(exchange, &tried);
         if let Some(heard) = heard {
-            self.count(exchange, &handle, &tried, heard);
+            self.count(exchange, &found, &tried, heard);
         }
-        if handle.breaker.is_closed() {
+        if found.breaker().is_closed() {
             return Verdict::Keep;
         }
         let failed = heard.is_some_and(|heard| heard.failed);
@@ -187,11 +202,16 @@ impl Filter for Guard {
             (Some(Left::Probe(permit)), Some(failed)) => permit.settle(!failed, now(), &self.settings),
             (Some(Left::Probe(permit)), None) => drop(permit),
             (_, Some(failed)) if outcome.end != End::ClientAborted => {
+                // As long as none has failed after its head, a good end has no row to end.
+                if failed {
+                    self.ends_badly.store(true, Ordering::Relaxed);
+                } else if !self.ends_badly.load(Ordering::Relaxed) {
+                    return;
+                }
                 if let Some(began) = outcome.attempts.last().map(|attempt| attempt.started)
-                    && let Some(handle) = self.handle(exchange)
+                    && let Some(found) = self.find(exchange)
                 {
-                    let breaker = &handle.breaker;
-                    breaker.ended(&handle.window, &self.settings, began, now, failed);
+                    found.ended(&self.settings, began, failed);
                 }
             }
             _ => {}
@@ -213,7 +233,7 @@ struct Heard {
 
 impl Guard {
     /// The breaker of the upstream that the exchange is on its way to; `None` for a host that is no name.
-    fn handle(&self, exchange: &Exchange) -> Option<Found<'_>> {
+    fn find(&self, exchange: &Exchange) -> Option<Found<'_>> {
         let breaker = if let Some(name) = exchange.upstream() {
             let at_hand = [&self.own, &self.second].into_iter().flatten();
             for (known, handle) in at_hand {
@@ -226,16 +246,15 @@ impl Guard {
             let host = host::of(exchange)?;
             self.asked.host(&self.breakers, &host, self.scope.as_ref())
         };
-        let window = breaker.window(self.settings.window);
-        Some(Found::Looked(Handle { breaker, window }))
+        Some(Found::Looked(breaker))
     }
 
     /// Lets an exchange through, or gives it the fallback. Another upstream only if it `may_turn` there.
     fn enter(&self, exchange: &mut Exchange, may_turn: bool) -> Step {
-        let Some(handle) = self.handle(exchange) else {
+        let Some(found) = self.find(exchange) else {
             return Step::Continue;
         };
-        match handle.breaker.admit(now, &self.settings) {
+        match found.breaker().admit(now, &self.settings) {
             Admitted::Pass => Step::Continue,
             Admitted::Probe(permit) => probe(exchange, permit),
             Admitted::Refused(left) => self.fall_back(exchange, left, may_turn),
@@ -294,7 +313,7 @@ impl Guard {
     }
 
     /// Counts a call, or settles a probe, as far as its head tells.
-    fn count(&self, exchange: &mut Exchange, handle: &Handle, tried: &Tried<'_>, heard: Heard) {
+    fn count(&self, exchange: &mut Exchange, found: &Found<'_>, tried: &Tried<'_>, heard: Heard) {
         let now = now();
         if let Some(Left::Probe(permit)) = exchange.state::<Left>() {
             if heard.failed || heard.slow || heard.settled {
@@ -312,7 +331,7 @@ impl Guard {
             failed: heard.failed,
             slow: heard.slow,
         };
-        handle.breaker.called(&handle.window, &self.settings, call);
+        found.called(&self.settings, call);
         if heard.grpc && heard.failed {
             exchange.set_state(Left::Judged);
         }

@@ -4,6 +4,7 @@
 //! start; those of hosts that requests name are made as they come, and are bounded: beyond that those go that nobody has asked for twice lately.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,8 @@ pub struct Breakers {
     service: Arc<str>,
     direction: Direction,
     families: Families,
+    /// Whether any call has ever failed after its head.
+    pub(super) ends_badly: Arc<AtomicBool>,
     known: Mutex<HashMap<Key, Weak<Breaker>>>,
     asked: Mutex<HashMap<Option<Arc<str>>, Weak<Asked>>>,
 }
@@ -70,6 +73,7 @@ impl Breakers {
             service,
             direction,
             families,
+            ends_badly: Arc::default(),
             known: Mutex::default(),
             asked: Mutex::default(),
         }

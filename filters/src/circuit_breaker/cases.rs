@@ -275,6 +275,21 @@ async fn grpc_is_judged_by_its_status_wherever_that_is() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_grpc_status_in_the_head_is_counted_once() {
+    let sidecar = Sidecar::default();
+    let chain = sidecar.chain(r#"{"failures": {"consecutive": "none", "min_calls": 4, "ratio": 0.75}}"#);
+    for status in ["0", "0", "14", "14"] {
+        let goes = Try::Grpc {
+            head: Some(status),
+            trailers: status.parse().unwrap(),
+        };
+        assert!(run_as(&chain, grpc(), goes).is_none());
+    }
+    let report = &sidecar.breakers().report()[0];
+    assert_eq!((report.state, report.calls, report.failed), (State::Closed, 4, 2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_probe_is_given_back_however_its_exchange_ends() {
     let sidecar = Sidecar::default();
     let chain = sidecar.chain(r#"{"open": {"jitter": 0}, "half_open": {"probes": 1, "successes": 1}}"#);
@@ -309,6 +324,21 @@ async fn a_probe_is_given_back_however_its_exchange_ends() {
     assert_eq!(sidecar.state_of("app"), State::Closed);
     assert_eq!(sidecar.metric("pillion_circuit_breaker_probes_total", "unknown"), 4);
     assert_eq!(sidecar.metric("pillion_circuit_breaker_probes_total", "success"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_is_a_stream_without_end_went_well_after_a_while() {
+    let sidecar = Sidecar::default();
+    let chain = sidecar.chain(r#"{"open": {"jitter": 0}, "half_open": {"probes": 1, "successes": 1}}"#);
+    open(&chain);
+    advance(Duration::from_secs(5)).await;
+    let mut stream = testing::exchange("GET", "/");
+    assert!(enter(&chain, &mut stream).is_none());
+    attempt(&chain, &mut stream, 1, Try::Status(200), Duration::ZERO);
+    assert!(enter(&chain, &mut testing::exchange("GET", "/")).is_some());
+    advance(Duration::from_secs(5)).await;
+    assert!(enter(&chain, &mut testing::exchange("GET", "/")).is_none());
+    assert_eq!(sidecar.state_of("app"), State::Closed);
 }
 
 #[tokio::test(start_paused = true)]

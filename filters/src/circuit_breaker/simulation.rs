@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::breaker::{Admitted, Breaker, Call, Permit};
-use super::machine::{End, Force, LONG_ENOUGH, Reason, State};
+use super::machine::{Admission, End, Force, LONG_ENOUGH, Machine, Reason, State};
 use super::meters::{Families, Labels, Meters};
 use super::settings::Settings;
 use super::window::Window;
@@ -239,6 +239,22 @@ fn half_open_lets_only_so_many_through_at_once() {
     assert!(bench.refused());
     drop(three);
     assert_eq!(bench.state(), State::HalfOpen, "of those nobody knows how they went");
+}
+
+/// Those who ask at once may all find that there is room; who is let through is decided under the lock.
+#[test]
+fn the_machine_itself_lets_only_so_many_through() {
+    let bench = Bench::new(PLAIN);
+    bench.open();
+    let later = bench.now + Duration::from_secs(5);
+    let mut machine = Machine::new(bench.now);
+    let reason = Reason::Consecutive { failed: 5 };
+    machine
+        .trip(reason, bench.now, bench.now, &bench.settings.open, 0.0)
+        .unwrap();
+    let admitted: Vec<Admission> = (0..5).map(|_| machine.admit(later, &bench.settings).0).collect();
+    let probes = (0..3).map(Admission::Probe);
+    assert_eq!(admitted, probes.chain([Admission::Refused; 2]).collect::<Vec<_>>());
 }
 
 #[test]
