@@ -12,7 +12,7 @@ use pillion_filters::units::{HumanDuration, OrNone};
 use pillion_filters::{Direction, Registry};
 use serde_json::Value;
 
-const KNOWN: [&str; 8] = [
+const KNOWN: [&str; 9] = [
     "request_id",
     "access_log",
     "tracing",
@@ -21,6 +21,7 @@ const KNOWN: [&str; 8] = [
     "headers",
     "cache",
     "compression",
+    "circuit_breaker",
 ];
 const MINIMAL: &str = "service: api\ninbound: { listen: \"0.0.0.0:8000\", app: \"http://127.0.0.1:8080\" }\n";
 

@@ -14,7 +14,7 @@ use pillion_filters::Direction;
 use pillion_filters::units::{ByteSize, HumanDuration};
 use serde::Deserialize;
 
-const KNOWN: [&str; 8] = [
+const KNOWN: [&str; 9] = [
     "request_id",
     "access_log",
     "tracing",
@@ -23,6 +23,7 @@ const KNOWN: [&str; 8] = [
     "headers",
     "cache",
     "compression",
+    "circuit_breaker",
 ];
 
 /// What a plugin of the registry might take.
