@@ -595,12 +595,19 @@ fn every_metric_has_its_line_in_the_manual() {
     let app = App::listen();
     let collector = Collector::start();
     let sidecar = exporting(&collector, &app)
-        .filters("limits: { body: 3 }, cache: { enabled: true }")
+        .filters("limits: { body: 3 }, cache: { enabled: true }, circuit_breaker: { enabled: true }")
         .start();
     exchange(&sidecar, &app, GET, &answer(200));
     let mut client = sidecar.connect();
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nfour");
     assert_eq!(client.read_answer().status, 413);
+    let mut admin = Peer::connect(sidecar.admin());
+    let force = r#"{"direction":"inbound","upstream":"app","force":"open"}"#;
+    let fields = format!("Content-Type: application/json\r\nContent-Length: {}", force.len());
+    admin.send(format!(
+        "POST /upstreams/breakers HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n\r\n{force}"
+    ));
+    assert_eq!(admin.read_answer().status, 200);
     let exposition = sidecar.exposition();
     let families: Vec<&str> = exposition
         .lines()
@@ -608,7 +615,8 @@ fn every_metric_has_its_line_in_the_manual() {
         .collect();
     let page = |name: &str| std::fs::read_to_string(format!("docs/{name}.md")).unwrap();
     let own = page("metrics");
-    let pages = ["metrics", "limits", "cache", "compression"].map(|name| page(&format!("filters/{name}")));
+    let pages =
+        ["metrics", "limits", "cache", "compression", "circuit_breaker"].map(|name| page(&format!("filters/{name}")));
     let pages = own.clone() + &pages.concat();
     for family in &families {
         // The page shows those of the other direction by one of them.
