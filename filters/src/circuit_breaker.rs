@@ -39,6 +39,7 @@ mod fallback;
 mod host;
 mod machine;
 mod meters;
+mod reason;
 mod settings;
 #[cfg(test)]
 mod simulation;

@@ -13,11 +13,10 @@
 //! A call belongs to the state it was begun in: what a call begun before a transition comes to says nothing of the time
 //! after. For calls that is told by their beginning, for probes by their number.
 
-use std::fmt;
 use std::time::{Duration, Instant};
 
+use super::reason::Reason;
 use super::settings::{Interval, Settings};
-use crate::units::HumanDuration;
 
 /// A probe whose answer has begun, and goes on after so long, went well: otherwise a stream without end would keep the
 /// breaker half-open.
@@ -63,63 +62,6 @@ pub enum Force {
     Closed,
     /// As the calls go.
     Auto,
-}
-
-/// Why it went from one state to another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reason {
-    Consecutive { failed: u32 },
-    Ratio { failed: u32, calls: u32, window: Duration },
-    Slow { slow: u32, calls: u32, window: Duration },
-    Waited { lasted: Duration },
-    ProbeFailed,
-    ProbesSucceeded { probes: u32 },
-    Forced,
-}
-
-impl Reason {
-    /// Their words in metrics.
-    pub(super) const NAMES: [&str; 7] = [
-        "consecutive_failures",
-        "failure_ratio",
-        "slow_ratio",
-        "interval_over",
-        "probe_failed",
-        "probes_succeeded",
-        "forced",
-    ];
-
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Consecutive { .. } => "consecutive_failures",
-            Self::Ratio { .. } => "failure_ratio",
-            Self::Slow { .. } => "slow_ratio",
-            Self::Waited { .. } => "interval_over",
-            Self::ProbeFailed => "probe_failed",
-            Self::ProbesSucceeded { .. } => "probes_succeeded",
-            Self::Forced => "forced",
-        }
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Of a duration that jitter made, nobody wants to know the nanoseconds.
-        let human = |duration: &Duration| HumanDuration(Duration::from_millis(duration.as_millis() as u64));
-        match self {
-            Self::Consecutive { failed } => write!(f, "{failed} calls failed one after another"),
-            Self::Ratio { failed, calls, window } => {
-                write!(f, "{failed} of {calls} calls failed in {}", human(window))
-            }
-            Self::Slow { slow, calls, window } => {
-                write!(f, "{slow} of {calls} calls were slow in {}", human(window))
-            }
-            Self::Waited { lasted } => write!(f, "was open for {}", human(lasted)),
-            Self::ProbeFailed => f.write_str("a probe failed"),
-            Self::ProbesSucceeded { probes } => write!(f, "{probes} probes went well"),
-            Self::Forced => f.write_str("forced by the admin API"),
-        }
-    }
 }
 
 /// From one state to another.

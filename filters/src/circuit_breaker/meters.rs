@@ -161,7 +161,7 @@ impl Meters {
             let _ = self.families.probes.remove_label_values(&values);
         }
         for to in [State::Closed, State::HalfOpen, State::Open] {
-            for reason in super::machine::Reason::NAMES {
+            for reason in super::reason::Reason::NAMES {
                 let values = [service, direction, upstream, route, to.as_str(), reason];
                 let _ = self.families.transitions.remove_label_values(&values);
             }

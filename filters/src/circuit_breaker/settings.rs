@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::config::{Config, Fallback};
 use super::counts::Counts;
-use super::machine::Reason;
+use super::reason::Reason;
 use super::window::Sum;
 use crate::Remark;
 

@@ -1,0 +1,63 @@
+//! Why a breaker went from one state to another, in a word for metrics and in numbers for people.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::units::HumanDuration;
+
+/// Why it went from one state to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reason {
+    Consecutive { failed: u32 },
+    Ratio { failed: u32, calls: u32, window: Duration },
+    Slow { slow: u32, calls: u32, window: Duration },
+    Waited { lasted: Duration },
+    ProbeFailed,
+    ProbesSucceeded { probes: u32 },
+    Forced,
+}
+
+impl Reason {
+    /// Their words in metrics.
+    pub(super) const NAMES: [&str; 7] = [
+        "consecutive_failures",
+        "failure_ratio",
+        "slow_ratio",
+        "interval_over",
+        "probe_failed",
+        "probes_succeeded",
+        "forced",
+    ];
+
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Consecutive { .. } => "consecutive_failures",
+            Self::Ratio { .. } => "failure_ratio",
+            Self::Slow { .. } => "slow_ratio",
+            Self::Waited { .. } => "interval_over",
+            Self::ProbeFailed => "probe_failed",
+            Self::ProbesSucceeded { .. } => "probes_succeeded",
+            Self::Forced => "forced",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Of a duration that jitter made, nobody wants to know the nanoseconds.
+        let human = |duration: &Duration| HumanDuration(Duration::from_millis(duration.as_millis() as u64));
+        match self {
+            Self::Consecutive { failed } => write!(f, "{failed} calls failed one after another"),
+            Self::Ratio { failed, calls, window } => {
+                write!(f, "{failed} of {calls} calls failed in {}", human(window))
+            }
+            Self::Slow { slow, calls, window } => {
+                write!(f, "{slow} of {calls} calls were slow in {}", human(window))
+            }
+            Self::Waited { lasted } => write!(f, "was open for {}", human(lasted)),
+            Self::ProbeFailed => f.write_str("a probe failed"),
+            Self::ProbesSucceeded { probes } => write!(f, "{probes} probes went well"),
+            Self::Forced => f.write_str("forced by the admin API"),
+        }
+    }
+}
