@@ -296,7 +296,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_not_there_is_neither_shown_nor_forced() {
         let answer = ask(Fake::default(), None, "GET /upstreams HTTP/1.1\nHost: {host}").await;
-        assert_answer(&answer, 200, r#"{"breakers":[]}"#);
+        assert_answer(&answer, 200, r#"{"upstreams":[],"breakers":[]}"#);
         let answer = ask(Fake::default(), None, "GET /upstreams/breakers HTTP/1.1\nHost: {host}").await;
         assert_answer(&answer, 405, "");
         let body = r#"{"direction":"inbound","upstream":"app","force":"open"}"#;

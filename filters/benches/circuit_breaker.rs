@@ -32,6 +32,7 @@ fn chain(route: &Arc<Route>, with: bool) -> Chain {
         matches: &Matches::default(),
         background: &testing::no_background(),
         warnings: &Warnings::default(),
+        upstreams: None,
     };
     let filter = CircuitBreaker::build(Config::default(), &context).expect("settings that hold");
     let link = Link {

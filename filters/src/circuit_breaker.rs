@@ -69,11 +69,14 @@ impl Plugin for CircuitBreaker {
     fn build(config: Config, context: &Context<'_>) -> Result<Arc<dyn Filter>, BuildError> {
         let settings = Settings::of(&config).map_err(BuildError::Mistakes)?;
         let fallback = Compiled::of(config.fallback).map_err(BuildError::Mistakes)?;
-        if let Some(Compiled::Upstream(name)) = &fallback
-            && context.route.upstream.as_ref() == Some(name)
-        {
-            let message = format!("`{name}` is the upstream that fails");
-            return Err(BuildError::Mistakes(vec![Remark::new("fallback.upstream", message)]));
+        if let Some(Compiled::Upstream(name)) = &fallback {
+            let mistake = |message| Err(BuildError::Mistakes(vec![Remark::new("fallback.upstream", message)]));
+            if context.route.upstream.as_ref() == Some(name) {
+                return mistake(format!("`{name}` is the upstream that fails"));
+            }
+            if context.upstreams.is_some_and(|known| !known.contains(name)) {
+                return mistake(format!("there is no upstream `{name}` in `upstreams`"));
+            }
         }
         let families = Families::of(context)?;
         let route = context.route;

@@ -155,6 +155,8 @@ pub struct Context<'a> {
     pub background: &'a Arc<dyn Dispatcher>,
     /// Collects what [`warn`](Self::warn) is told.
     pub warnings: &'a Warnings,
+    /// The names of the upstreams there are, where that is known.
+    pub upstreams: Option<&'a [Arc<str>]>,
 }
 
 impl Context<'_> {

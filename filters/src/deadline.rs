@@ -185,6 +185,7 @@ mod tests {
                 matches: &crate::Matches::default(),
                 background: &testing::no_background(),
                 warnings: &crate::Warnings::default(),
+                upstreams: None,
             };
             Deadline::build(serde_json::from_value(settings.clone()).unwrap(), &context).unwrap()
         })

@@ -250,6 +250,7 @@ mod tests {
                 matches: &crate::Matches::default(),
                 background: &testing::no_background(),
                 warnings: &crate::Warnings::default(),
+                upstreams: None,
             };
             Limits::build(serde_json::from_str(config).unwrap(), &context)
         }
@@ -279,6 +280,7 @@ mod tests {
                 matches: &crate::Matches::default(),
                 background: &testing::no_background(),
                 warnings: &crate::Warnings::default(),
+                upstreams: None,
             };
             context.shared(InFlight::default).count()
         }

@@ -191,6 +191,7 @@ mod tests {
             matches: &crate::Matches::default(),
             background: &testing::no_background(),
             warnings: &crate::Warnings::default(),
+            upstreams: None,
         };
         MetricsPlugin::build(Config::default(), &context).unwrap()
     }

@@ -85,5 +85,6 @@ pub fn with_context<R>(filter: &str, telemetry: &Telemetry, with: impl FnOnce(&C
         matches: &Matches::default(),
         background: &no_background(),
         warnings: &Warnings::default(),
+        upstreams: None,
     })
 }

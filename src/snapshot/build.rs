@@ -203,6 +203,7 @@ impl Builder<'_> {
         matches: &Matches,
     ) -> Option<Link> {
         let warnings = Warnings::default();
+        let upstreams = self.destinations.names();
         let context = Context {
             filter: &filter.name,
             route,
@@ -211,6 +212,7 @@ impl Builder<'_> {
             state: &self.ground.state,
             background: &self.ground.background,
             warnings: &warnings,
+            upstreams: Some(&upstreams),
         };
         let built = self.filter(filter, &context);
         self.warn(filter, index, warnings);
@@ -237,6 +239,7 @@ impl Builder<'_> {
         let background: Arc<dyn Dispatcher> = Arc::new(NoBackground);
         // Nor is there anything to warn of in what does nothing.
         let warnings = Warnings::default();
+        let upstreams = self.destinations.names();
         for filter in self.loaded.off(direction, index) {
             let context = Context {
                 filter: &filter.name,
@@ -246,6 +249,7 @@ impl Builder<'_> {
                 state: &state,
                 background: &background,
                 warnings: &warnings,
+                upstreams: Some(&upstreams),
             };
             if let Err(mut errors) = self.filter(&filter, &context) {
                 // What is still missing may come with `enabled: true`, from another layer.

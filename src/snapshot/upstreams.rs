@@ -138,6 +138,11 @@ impl Destinations {
         destinations
     }
 
+    /// The names of all upstreams.
+    pub(super) fn names(&self) -> Vec<Arc<str>> {
+        self.by_name.keys().cloned().collect()
+    }
+
     /// The upstream of that name.
     pub(crate) fn get(&self, name: &str) -> Option<&Destination> {
         self.by_name.get(name)

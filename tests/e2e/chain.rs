@@ -193,6 +193,28 @@ fn a_second_failure_is_the_clients() {
     assert_eq!(client.read_answer().text(), "busy");
 }
 
+/// The try that opens it is not repeated, whatever a filter after the breaker wants.
+#[test]
+fn no_other_try_is_made_into_a_breaker_that_has_opened() {
+    for (threshold, tries) in [(1, 1), (2, 2)] {
+        let app = App::listen();
+        let breaker = format!("circuit_breaker: {{ enabled: true, failures: {{ consecutive: {threshold} }} }}");
+        let setup = setup(&app, "chain: [circuit_breaker, test_retry]").filters(&breaker);
+        let sidecar = setup.start();
+        let mut client = sidecar.connect();
+        client.send(GET);
+        for _ in 0..tries {
+            let mut tried = app.accept();
+            tried.read_head();
+            tried.send("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nbusy");
+        }
+        assert_eq!(client.read_answer().text(), "busy");
+        assert!(app.try_accept().is_none());
+        let rejected = sidecar.metric("pillion_circuit_breaker_rejected_total");
+        assert!(rejected < f64::EPSILON, "it was the app that answered");
+    }
+}
+
 #[test]
 fn a_request_is_tried_again_with_what_was_sent_of_its_body() {
     let app = App::listen();

@@ -71,6 +71,7 @@ impl Bench {
             matches: &crate::Matches::default(),
             background: &background,
             warnings: &crate::Warnings::default(),
+            upstreams: None,
         };
         let filter = CachePlugin::build(serde_json::from_str(config).unwrap(), &context).unwrap();
         let link = Link {

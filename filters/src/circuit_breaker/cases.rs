@@ -33,6 +33,7 @@ impl Sidecar {
             matches: &Matches::default(),
             background: &testing::no_background(),
             warnings: &Warnings::default(),
+            upstreams: None,
         };
         let config = serde_json::from_str(config).map_err(|error| error.to_string())?;
         let filter = CircuitBreaker::build(config, &context).map_err(|error| error.to_string())?;

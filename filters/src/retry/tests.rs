@@ -122,6 +122,7 @@ fn the_budget_is_for_all_routes_of_an_upstream() {
             matches: &crate::Matches::default(),
             background: &testing::no_background(),
             warnings: &crate::Warnings::default(),
+            upstreams: None,
         };
         Retry::build(serde_json::from_value(config).unwrap(), &context).unwrap()
     };

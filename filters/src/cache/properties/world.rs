@@ -73,6 +73,7 @@ impl World {
             matches: &crate::Matches::default(),
             background: &background,
             warnings: &crate::Warnings::default(),
+            upstreams: None,
         };
         let config = policy.config().to_string();
         let mut config = serde_json::Deserializer::from_str(&config);

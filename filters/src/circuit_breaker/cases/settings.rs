@@ -123,6 +123,7 @@ async fn each_host_that_requests_name_has_its_own() {
             matches: &Matches::default(),
             background: &testing::no_background(),
             warnings: &Warnings::default(),
+            upstreams: None,
         },
     );
     let chain = Chain::new(vec![Link {
