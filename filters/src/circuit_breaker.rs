@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
 
+use crate::conditions::grpc_status;
 use crate::{
     Attempt, AttemptResult, BuildError, Context, End, Exchange, Failure, Filter, Outcome, Phases, Plugin, Remark, Step,
     Tried, Verdict,
@@ -34,7 +35,6 @@ mod breakers;
 #[cfg(test)]
 mod cases;
 mod config;
-mod counts;
 mod fallback;
 mod host;
 mod machine;
@@ -47,7 +47,6 @@ mod window;
 
 pub use breakers::{BreakerReport, Breakers};
 pub use config::{Config, FailuresConfig, Fallback, HalfOpenConfig, OpenConfig, Scope, SlowConfig, StaticResponse};
-pub use counts::{Count, Trouble};
 pub use machine::{Force, State};
 
 use breaker::{Admitted, Breaker, Call, Permit};
@@ -294,7 +293,7 @@ impl Guard {
         let status = match tried.result {
             AttemptResult::Abandoned => return None,
             AttemptResult::Failed(failure) => {
-                return counts.has_failure(failure).then_some(Heard {
+                return counts.has_failure(failure, tried.unprocessed).then_some(Heard {
                     failed: true,
                     slow,
                     settled: true,
@@ -306,7 +305,7 @@ impl Guard {
         let grpc = tried
             .head
             .filter(|_| counts.looks_at_grpc() && exchange.is_grpc())
-            .and_then(|head| head.headers.get("grpc-status")?.to_str().ok()?.parse().ok());
+            .and_then(|head| grpc_status(&head.headers));
         let by_status = counts.has_status(status);
         Some(Heard {
             failed: by_status || grpc.is_some_and(|code| counts.has_grpc(code)),
@@ -356,7 +355,7 @@ impl Guard {
             End::ClientAborted => (!exchange.is_grpc()).then_some(false),
             // It may have been the client that read too slowly.
             End::Failed(Failure::ExchangeTimeout) => None,
-            End::Failed(failure) => counts.has_failure(failure).then_some(true),
+            End::Failed(failure) => counts.has_failure(failure, false).then_some(true),
         }
     }
 }

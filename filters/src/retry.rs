@@ -15,7 +15,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::conditions::Conditions;
+use crate::conditions::{Condition, Conditions, Trouble};
 use crate::{
     Attempt, AttemptResult, BuildError, Context, Exchange, Filter, Hedge, Permit, Phases, Plugin, Remark, Step, Tried,
     Verdict,
@@ -111,6 +111,15 @@ fn mistakes(config: &Config) -> Vec<Remark> {
     if let Some(index) = safe {
         let help = "leave it out";
         let remark = Remark::new("unsafe_methods", "this method is idempotent, and tried again anyway");
+        wrong.push(remark.of_element(index).with_help(help));
+    }
+    let partly = config
+        .on
+        .iter()
+        .position(|one| *one == Condition::Trouble(Trouble::Incomplete));
+    if let Some(index) = partly {
+        let help = "the client has a part of the answer by then; leave it out";
+        let remark = Remark::new("on", "`incomplete` cannot be tried again");
         wrong.push(remark.of_element(index).with_help(help));
     }
     if matches!(config.per_try_timeout.0, Some(limit) if limit.0.is_zero()) {

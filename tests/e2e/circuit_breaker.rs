@@ -315,6 +315,25 @@ fn a_stale_answer_of_the_cache_stands_in_unless_it_forbids_that() {
 }
 
 #[test]
+fn another_upstream_stands_in() {
+    let (app, other) = (Moody::start(), Moody::start());
+    let sidecar = setup(app.address(), &format!("{LONG}, fallback: {{ upstream: other }}"))
+        .with(&format!(
+            "upstreams: {{ other: {{ endpoints: ['http://{}'] }} }}",
+            other.address()
+        ))
+        .start();
+    app.be(Mode::Status(500));
+    for _ in 0..5 {
+        assert_eq!(get(sidecar.inbound(), "/").status, 500);
+    }
+    for _ in 0..3 {
+        assert_eq!(get(sidecar.inbound(), "/").status, 200);
+    }
+    assert_eq!((app.asked(), other.asked()), (5, 3));
+}
+
+#[test]
 fn grpc_is_judged_by_its_trailers() {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

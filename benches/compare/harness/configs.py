@@ -353,3 +353,32 @@ def envoy_compressors(levels):
 def pillion_compression(levels):
     given = ", ".join(f"{coding}: {level}" for coding, level in levels.items())
     return f"chain: [compression]\nfilters: {{ compression: {{ min_size: 0, cpu_limit: 1, levels: {{ {given} }} }} }}\n"
+
+
+def pillion_resilience(app):
+    """Each part alone, and all of them. The two endpoints are the same app under two names."""
+    deadline = "deadline: { follow_trace: false }"
+    breaker = "circuit_breaker: { enabled: true, slow: { after: 1s, ratio: 0.5 } }"
+    retry = "retry: { attempts: 3, on: [connect, refused, reset, timeout, 5xx], per_try_timeout: 2s }"
+    hedged = retry[:-2] + ", hedge: { enabled: true } }"
+    timeouts = "timeouts: { exchange: 5s }\n"
+    endpoints = f'endpoints: ["http://127.0.0.1:{app}", "http://localhost:{app}"]'
+
+    def upstream(algorithm):
+        routes = 'routes: [{ match: { path: "/*" }, upstream: group }]\n'
+        return f"upstreams: {{ group: {{ {endpoints}, balance: {{ algorithm: {algorithm} }} }} }}\n" + routes
+
+    def chain(names, filters, rest=""):
+        return f"chain: [{names}]\nfilters: {{ {filters} }}\n" + rest
+
+    return {
+        "deadline": chain("deadline", deadline, timeouts),
+        "circuit-breaker": chain("circuit_breaker", breaker),
+        "retry": chain("retry", retry),
+        "retry-hedge": chain("retry", hedged),
+        "least-requests": "chain: []\n" + upstream("least_requests"),
+        "ewma": "chain: []\n" + upstream("ewma"),
+        "all": chain(
+            "deadline, circuit_breaker, retry", ", ".join([deadline, breaker, hedged]), timeouts + upstream("ewma")
+        ),
+    }

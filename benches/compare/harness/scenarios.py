@@ -100,7 +100,17 @@ def cache(tools, ports, out, scratch):
     return scenario
 
 
-SCENARIOS = {"small": small, "cache": cache}
+def resilience(tools, ports, out, scratch):
+    """What retries, breaker, deadlines, hedging and balancing cost while nothing goes wrong: each alone, and all."""
+    bench = Bench(tools, ports, out, scratch)
+    bench.add("noop-proxyhttp", "noop-proxyhttp", bench.ours("noop-proxyhttp"))
+    bench.add("pillion-no-filters", "pillion", bench.pillion("chain: []\n"))
+    for name, extra in configs.pillion_resilience(bench.app).items():
+        bench.add(f"pillion-{name}", "pillion", bench.pillion(extra))
+    return bench.scenario([Workload("small", "/small.json")], configs.nginx_app)
+
+
+SCENARIOS = {"small": small, "cache": cache, "resilience": resilience}
 
 
 class Bench:

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::counts::Count;
+use crate::conditions::{Condition, Trouble};
 use crate::units::{HumanDuration, OrNone, Share};
 
 /// Sends nothing more to an upstream that fails, until it has shown that it answers again.
@@ -17,9 +17,9 @@ pub struct Config {
     /// How many slow calls are too many.
     pub slow: SlowConfig,
     /// Which calls have failed: `5xx` (all statuses from 500 on but 501 and 505, which are about the request), `4xx`, single
-    /// statuses from 400 on, `timeout`, `connect`, `reset`, `incomplete`, `malformed`, and gRPC statuses such as
-    /// `grpc:UNAVAILABLE`.
-    pub counts: Vec<Count>,
+    /// statuses from 400 on, `gateway_error` (502, 503, 504), `timeout`, `connect`, `reset`, `incomplete`, `malformed`, `refused`, and
+    /// gRPC statuses such as `grpc:UNAVAILABLE`.
+    pub counts: Vec<Condition>,
     /// How long nothing is sent.
     pub open: OpenConfig,
     /// How it is found out whether the upstream answers again.
@@ -31,12 +31,27 @@ pub struct Config {
     pub fallback: Option<Fallback>,
 }
 
+/// What counts unless something is said: server errors, whatever goes wrong on the way, and the gRPC statuses that
+/// OpenTelemetry's conventions call errors of a server, without `UNIMPLEMENTED`, which is of the request. An endpoint that refuses unread is
+/// on its way out in good order.
+fn defaults() -> Vec<Condition> {
+    let troubles = [
+        Trouble::Timeout,
+        Trouble::Connect,
+        Trouble::Reset,
+        Trouble::Incomplete,
+        Trouble::Malformed,
+    ];
+    let grpc = [2, 4, 13, 14, 15].map(Condition::Grpc);
+    [&[Condition::ServerErrors][..], &troubles.map(Condition::Trouble), &grpc].concat()
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
             failures: FailuresConfig::default(),
             slow: SlowConfig::default(),
-            counts: Count::defaults(),
+            counts: defaults(),
             open: OpenConfig::default(),
             half_open: HalfOpenConfig::default(),
             per: Scope::default(),

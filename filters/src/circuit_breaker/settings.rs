@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::config::{Config, Fallback};
-use super::counts::Counts;
 use super::reason::Reason;
 use super::window::Sum;
 use crate::Remark;
+use crate::conditions::Conditions;
 
 /// The largest `min_calls`: more calls are not told apart in a bucket of the window.
 const MOST_MIN_CALLS: u32 = 5_000;
@@ -17,7 +17,7 @@ const SHORTEST_WINDOW: Duration = Duration::from_secs(1);
 /// What a route's breakers go by.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
-    pub(super) counts: Counts,
+    pub(super) counts: Conditions,
     pub(super) consecutive: Option<u32>,
     pub(super) ratio: Option<f64>,
     pub(super) min_calls: u32,
@@ -55,7 +55,7 @@ impl Settings {
             return Err(wrong);
         }
         Ok(Self {
-            counts: Counts::of(&config.counts),
+            counts: Conditions::new(&config.counts),
             consecutive: config.failures.consecutive.0,
             ratio: config.failures.ratio.0.map(|share| share.0),
             min_calls: config.failures.min_calls,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::conditions::Condition;
+use crate::conditions::{Condition, Trouble};
 use crate::units::{ByteSize, HumanDuration, OrNone};
 
 /// Tries again what failed, where that is safe and does not make things worse.
@@ -15,8 +15,8 @@ use crate::units::{ByteSize, HumanDuration, OrNone};
 pub struct Config {
     /// How often a request is tried at most, the first time included; from 1 to 10.
     pub attempts: NonZeroU32,
-    /// What is tried again: `connect`, `refused`, `reset`, `malformed`, `timeout`, `5xx`, `gateway_error` (502, 503, 504), a status, or a gRPC
-    /// status such as `grpc:UNAVAILABLE`. In place of the default ones.
+    /// What is tried again: `connect`, `refused`, `reset`, `malformed`, `timeout`, `5xx` (but not 501 and 505), `gateway_error` (502, 503,
+    /// 504), a status from 400 on, or a gRPC status such as `grpc:UNAVAILABLE`. In place of the default ones.
     pub on: Vec<Condition>,
     /// Methods that are not idempotent and may reach the upstream twice all the same, such as `POST` for a route that only searches. Without it
     /// they are tried again only if nothing of them was sent, or the upstream says that it has not looked at them.
@@ -38,7 +38,10 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             attempts: NonZeroU32::MIN.saturating_add(1),
-            on: vec![Condition::Connect, Condition::Refused],
+            on: vec![
+                Condition::Trouble(Trouble::Connect),
+                Condition::Trouble(Trouble::Refused),
+            ],
             unsafe_methods: Vec::new(),
             per_try_timeout: OrNone(None),
             backoff: BackoffConfig::default(),
