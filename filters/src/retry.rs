@@ -170,6 +170,18 @@ struct Hedging {
     permit: Arc<HedgePermit>,
 }
 
+impl Hedging {
+    /// Whether a try says something of how long answers take. What fails at once would have all others taken for slow. One that was
+    /// given up after longer than most take counts as that: with only the sooner ones of two counted, ever more would look slow.
+    fn counts(&self, tried: &Tried<'_>) -> bool {
+        match tried.result {
+            AttemptResult::Answered(status) => !status.is_server_error(),
+            AttemptResult::Abandoned => self.latency.percentile().is_some_and(|usual| tried.took > usual),
+            AttemptResult::Failed(_) => false,
+        }
+    }
+}
+
 /// Leave for a second try.
 struct HedgePermit {
     budget: Arc<Budget>,
@@ -228,9 +240,12 @@ impl Filter for Retrier {
 
     fn attempt_done(&self, exchange: &mut Exchange, _: &Attempt, tried: Tried<'_>) -> Verdict {
         if let Some(hedging) = &self.hedging
-            && matches!(tried.result, AttemptResult::Answered(_))
+            && hedging.counts(&tried)
         {
             hedging.latency.record(tried.took, exchange.timing.started + tried.took);
+        }
+        if tried.beside {
+            return Verdict::Keep;
         }
         let Some(cause) = self.on.cause(&tried) else {
             if matches!(tried.result, AttemptResult::Answered(_)) && exchange.state::<State>().is_some() {
