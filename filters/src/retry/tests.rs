@@ -234,3 +234,33 @@ fn what_becomes_of_one_of_two_tries_decides_nothing() {
     let verdict = retry.attempt_done(&mut exchange, &attempt(), failed(Failure::ConnectFailed));
     assert!(matches!(verdict, Verdict::Retry(_)), "it is the first of two");
 }
+
+#[test]
+fn each_upstream_has_its_budget_however_requests_come_to_it() {
+    let names: [Arc<str>; 2] = ["orders".into(), "users".into()];
+    let telemetry = Telemetry::default();
+    let retry = testing::with_context(NAME, &telemetry, |context| {
+        let settings = serde_json::json!({ "budget": { "ratio": 0, "min_per_second": 1 } });
+        let context = Context {
+            upstreams: Some(&names),
+            ..*context
+        };
+        Retry::build(serde_json::from_value(settings).unwrap(), &context)
+    });
+    let retry = retry.unwrap();
+    let granted = |upstream: Option<&Arc<str>>| {
+        let again = |_: &u32| {
+            let mut exchange = testing::exchange("GET", "/");
+            exchange.plan.upstream = upstream.cloned();
+            retry.request(&mut exchange);
+            let verdict = retry.attempt_done(&mut exchange, &attempt(), failed(Failure::ConnectFailed));
+            verdict != Verdict::Keep
+        };
+        (0..100).filter(again).count()
+    };
+    // All of one is spent, and nothing of the others.
+    for upstream in [Some(&names[0]), Some(&names[1]), None] {
+        assert_eq!(granted(upstream), 10, "{upstream:?}");
+    }
+    assert_eq!(granted(Some(&names[0])), 0);
+}
