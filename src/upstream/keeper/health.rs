@@ -117,11 +117,15 @@ async fn round(group: &Group, check: &Arc<HealthCheck>, members: &[Arc<Member>],
         };
         // A check that panicked said nothing.
         let Ok((member, answer)) = checked else { continue };
-        let endpoint = &member.endpoint().name;
-        if let Err(why) = &answer {
-            tracing::debug!(upstream = &**group.name(), endpoint = &**endpoint, why, "check failed");
+        let (upstream, endpoint) = (&**group.name(), &member.endpoint().name);
+        let news = records.of(&member).note(answer.is_ok(), check);
+        match (&answer, news) {
+            // Whoever reads that it is unhealthy wants to know why.
+            (Err(why), Some(_)) => tracing::warn!(upstream, %endpoint, why, "check failed"),
+            (Err(why), None) => tracing::debug!(upstream, %endpoint, why, "check failed"),
+            (Ok(()), _) => {}
         }
-        if let Some(is_healthy) = records.of(&member).note(answer.is_ok(), check) {
+        if let Some(is_healthy) = news {
             group.set_healthy(&member, is_healthy, Instant::now());
         }
     }
