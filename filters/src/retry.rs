@@ -226,6 +226,8 @@ impl Permit for Purse {
 /// Of an exchange that was tried again.
 struct State {
     tries: u32,
+    /// What the try that is to come is for. An open breaker may still forbid it.
+    cause: Option<&'static str>,
 }
 
 impl Filter for Retrier {
@@ -257,6 +259,14 @@ impl Filter for Retrier {
             plan.timeouts.attempt = self.per_try_timeout;
         }
         self.purse(exchange).budget.deposit(exchange.timing.started);
+        Step::Continue
+    }
+
+    fn attempt(&self, exchange: &mut Exchange, _: &mut Attempt) -> Step {
+        if let Some(cause) = exchange.state::<State>().and_then(|state| state.cause.take()) {
+            exchange.ledger.enter(NAME, cause);
+            self.counters.tried_again(cause);
+        }
         Step::Continue
     }
 
@@ -295,9 +305,10 @@ impl Filter for Retrier {
         });
         match decided {
             Ok(after) => {
-                exchange.ledger.enter(NAME, cause);
-                self.counters.tried_again(cause);
-                exchange.set_state(State { tries: tries + 1 });
+                exchange.set_state(State {
+                    tries: tries + 1,
+                    cause: Some(cause),
+                });
                 Verdict::Retry(after)
             }
             Err(reason) => {
