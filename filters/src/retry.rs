@@ -254,7 +254,9 @@ impl Filter for Retrier {
             });
         }
         let plan = &mut exchange.plan;
-        plan.replay = self.max_body;
+        // A filter before may have read more already, which is kept anyway.
+        let is_raised = plan.replay > exchange.route.plan.replay;
+        plan.replay = if is_raised { plan.replay } else { 0 }.max(self.max_body);
         if self.per_try_timeout.is_some() {
             plan.timeouts.attempt = self.per_try_timeout;
         }

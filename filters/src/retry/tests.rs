@@ -264,3 +264,15 @@ fn each_upstream_has_its_budget_however_requests_come_to_it() {
     }
     assert_eq!(granted(Some(&names[0])), 0);
 }
+
+#[test]
+fn a_body_that_is_kept_already_may_be_longer() {
+    let replay = |before: Option<usize>| {
+        let mut exchange = testing::exchange("POST", "/");
+        exchange.plan.replay = before.unwrap_or(exchange.plan.replay);
+        filter(serde_json::json!({ "max_body": "1KiB" })).request(&mut exchange);
+        exchange.plan.replay
+    };
+    assert_eq!(replay(None), 1024);
+    assert_eq!(replay(Some(1024 * 1024)), 1024 * 1024);
+}
