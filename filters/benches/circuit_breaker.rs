@@ -87,6 +87,7 @@ impl Call {
                 took: Duration::ZERO,
                 unprocessed: false,
                 whole: true,
+                beside: false,
             };
             black_box(chain.attempt_done(&mut self.exchange, &self.attempt, tried));
         }

@@ -216,6 +216,23 @@ impl Chain {
         Way::Through
     }
 
+    /// Before a try beside one that is under way, which is only made if all filters let it through at once. Otherwise it is as if
+    /// nobody had asked: what comes of the first, all hear who were called before that.
+    pub fn attempt_beside(&self, exchange: &mut Exchange, attempt: &mut Attempt) -> bool {
+        let (attempted, turned) = (exchange.attempted, exchange.turned);
+        let is_through = matches!(self.attempt(exchange, attempt), Way::Through);
+        if !is_through {
+            let tried = Tried {
+                beside: true,
+                ..Tried::abandoned(true)
+            };
+            let _ = self.attempt_done(exchange, attempt, tried);
+            exchange.turned = turned;
+        }
+        exchange.attempted = attempted;
+        is_through
+    }
+
     /// After a try, however it went: every filter that was called before it hears of it.
     pub fn attempt_done(&self, exchange: &mut Exchange, attempt: &Attempt, tried: Tried<'_>) -> Verdict {
         let attempted = std::mem::take(&mut exchange.attempted);
@@ -434,5 +451,60 @@ mod tests {
         let story = run(&chain(&log, None, Some("b")), &log);
         assert_eq!(story[..3], ["request a", "request b", "request c"]);
         assert_eq!(story.len(), 12);
+    }
+
+    /// Lets the first try through and no other; counts what it hears of.
+    struct Once(&'static str, Log);
+
+    impl Filter for Once {
+        fn phases(&self) -> Phases {
+            Phases::ATTEMPT | Phases::RESPONSE
+        }
+
+        fn attempt(&self, _: &mut Exchange, attempt: &mut Attempt) -> Step {
+            if attempt.number > 1 && self.0 == "b" {
+                return Step::Refuse(Refusal::denied(StatusCode::FORBIDDEN, "no", "no"));
+            }
+            Step::Continue
+        }
+
+        fn attempt_done(&self, _: &mut Exchange, attempt: &Attempt, tried: Tried<'_>) -> Verdict {
+            let beside = if tried.beside { " beside" } else { "" };
+            self.1
+                .lock()
+                .unwrap()
+                .push(format!("{} {}{beside}", attempt.number, self.0));
+            Verdict::Keep
+        }
+
+        fn response(&self, _: &mut Exchange, _: &mut ResponseHeader) -> Turn {
+            self.1.lock().unwrap().push(format!("response {}", self.0));
+            Turn::Keep
+        }
+    }
+
+    #[test]
+    fn a_try_that_is_refused_beside_another_leaves_no_trace_on_that() {
+        let log = Log::default();
+        let link = |name| Link {
+            plugin: name,
+            name: Arc::from(name),
+            filter: Arc::new(Once(name, log.clone())),
+        };
+        let chain = Chain::new(["a", "b", "c"].map(link).into());
+        let mut exchange = testing::exchange("GET", "/");
+        let attempt = |number| Attempt {
+            number,
+            endpoint: Arc::from("192.0.2.1:80"),
+        };
+        assert!(matches!(chain.request(&mut exchange), Way::Through));
+        assert!(matches!(chain.attempt(&mut exchange, &mut attempt(1)), Way::Through));
+        assert!(!chain.attempt_beside(&mut exchange, &mut attempt(2)));
+        assert_eq!(*log.lock().unwrap(), ["2 b beside", "2 a beside"]);
+        log.lock().unwrap().clear();
+        chain.attempt_done(&mut exchange, &attempt(1), Tried::abandoned(false));
+        chain.response(&mut exchange, &mut Box::new(ResponseHeader::build(200, None).unwrap()));
+        let all = ["1 c", "1 b", "1 a", "response c", "response b", "response a"];
+        assert_eq!(*log.lock().unwrap(), all);
     }
 }

@@ -305,6 +305,7 @@ mod tests {
             took: Duration::ZERO,
             unprocessed,
             whole: true,
+            beside: false,
         }
     }
 

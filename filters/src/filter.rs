@@ -140,6 +140,22 @@ pub struct Tried<'a> {
     pub unprocessed: bool,
     /// Whether all that was sent can be sent again. If not, no verdict brings another try about.
     pub whole: bool,
+    /// Whether there was another try beside it that goes on, or was taken: then this one's end decides nothing.
+    pub beside: bool,
+}
+
+impl Tried<'_> {
+    /// A try that came to nothing through no fault of the endpoint, and is not repeated.
+    pub fn abandoned(unprocessed: bool) -> Self {
+        Self {
+            result: AttemptResult::Abandoned,
+            head: None,
+            took: Duration::ZERO,
+            unprocessed,
+            whole: false,
+            beside: false,
+        }
+    }
 }
 
 /// What to do after a try.

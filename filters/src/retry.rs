@@ -50,13 +50,22 @@ impl Plugin for Retry {
             return Err(BuildError::Mistakes(wrong));
         }
         let now = Instant::now();
-        let upstream = context.route.upstream.clone();
-        let budget = context.shared(Budgets::default).of(upstream.as_deref(), now);
         let allowance = Allowance {
             ratio: config.budget.ratio,
             floor: config.budget.min_per_second,
         };
         let counters = Arc::new(Counters::of(context)?);
+        let budgets = context.shared(Budgets::default);
+        let purse = |upstream: Option<&str>| {
+            Arc::new(Purse {
+                budget: budgets.of(upstream, now),
+                allowance,
+                counters: counters.clone(),
+            })
+        };
+        let upstream = context.route.upstream.as_deref();
+        let others = context.upstreams.unwrap_or_default().iter();
+        let others = others.filter(|name| Some(&***name) != upstream);
         let hedging = config.hedge.enabled.then(|| Hedging {
             after: config.hedge.after,
             latency: Latency::new(
@@ -66,11 +75,6 @@ impl Plugin for Retry {
                 },
                 now,
             ),
-            permit: Arc::new(HedgePermit {
-                budget: budget.clone(),
-                allowance,
-                counters: counters.clone(),
-            }),
         });
         Ok(Arc::new(Retrier {
             on: Conditions::new(&config.on),
@@ -82,8 +86,8 @@ impl Plugin for Retry {
             unsafe_methods: config.unsafe_methods.into_iter().map(|method| method.0).collect(),
             per_try_timeout: config.per_try_timeout.0.map(|limit| limit.0),
             max_body: usize::try_from(config.max_body.0).unwrap_or(usize::MAX),
-            budget,
-            allowance,
+            own: purse(upstream),
+            others: others.map(|name| (name.clone(), purse(Some(name)))).collect(),
             counters,
             hedging,
         }))
@@ -157,29 +161,59 @@ struct Retrier {
     unsafe_methods: Box<[http::Method]>,
     per_try_timeout: Option<Duration>,
     max_body: usize,
-    budget: Arc<Budget>,
-    allowance: Allowance,
+    /// What the tries towards the route's upstream are paid with, and those towards others: a host that the request names may
+    /// stand for one, or a filter may have turned it there.
+    own: Arc<Purse>,
+    others: Box<[(Arc<str>, Arc<Purse>)]>,
     counters: Arc<Counters>,
     hedging: Option<Hedging>,
+}
+
+impl Retrier {
+    fn purse(&self, exchange: &Exchange) -> &Arc<Purse> {
+        let Some(name) = &exchange.plan.upstream else {
+            return &self.own;
+        };
+        let found = self.others.iter().find(|(known, _)| known == name);
+        found.map_or(&self.own, |(_, purse)| purse)
+    }
 }
 
 /// Second tries beside the first.
 struct Hedging {
     after: After,
     latency: Latency,
-    permit: Arc<HedgePermit>,
 }
 
-/// Leave for a second try.
-struct HedgePermit {
+impl Hedging {
+    /// Whether a try says something of how long answers take. What fails at once would have all others taken for slow. One that was
+    /// given up after longer than most take counts as that: with only the sooner ones of two counted, ever more would look slow.
+    fn counts(&self, tried: &Tried<'_>) -> bool {
+        match tried.result {
+            AttemptResult::Answered(status) => !status.is_server_error(),
+            AttemptResult::Abandoned => self.latency.percentile().is_some_and(|usual| tried.took > usual),
+            AttemptResult::Failed(_) => false,
+        }
+    }
+}
+
+/// An upstream's budget, and how much of it this route may spend.
+struct Purse {
     budget: Arc<Budget>,
     allowance: Allowance,
     counters: Arc<Counters>,
 }
 
-impl Permit for HedgePermit {
+impl Purse {
+    fn pays(&self) -> bool {
+        self.budget.withdraw(self.allowance, Instant::now())
+    }
+}
+
+/// Leave for a second try.
+impl Permit for Purse {
     fn take(&self) -> bool {
-        let may = self.budget.withdraw(self.allowance, Instant::now());
+        let may = self.pays();
         if may {
             self.counters.tried_again("hedge");
         } else {
@@ -192,6 +226,8 @@ impl Permit for HedgePermit {
 /// Of an exchange that was tried again.
 struct State {
     tries: u32,
+    /// What the try that is to come is for. An open breaker may still forbid it.
+    cause: Option<&'static str>,
 }
 
 impl Filter for Retrier {
@@ -214,23 +250,36 @@ impl Filter for Retrier {
             };
             exchange.plan.hedge = after.map(|after| Hedge {
                 after,
-                permit: hedging.permit.clone(),
+                permit: self.purse(exchange).clone(),
             });
         }
         let plan = &mut exchange.plan;
-        plan.replay = self.max_body;
+        // A filter before may have read more already, which is kept anyway.
+        let is_raised = plan.replay > exchange.route.plan.replay;
+        plan.replay = if is_raised { plan.replay } else { 0 }.max(self.max_body);
         if self.per_try_timeout.is_some() {
             plan.timeouts.attempt = self.per_try_timeout;
         }
-        self.budget.deposit(exchange.timing.started);
+        self.purse(exchange).budget.deposit(exchange.timing.started);
+        Step::Continue
+    }
+
+    fn attempt(&self, exchange: &mut Exchange, _: &mut Attempt) -> Step {
+        if let Some(cause) = exchange.state::<State>().and_then(|state| state.cause.take()) {
+            exchange.ledger.enter(NAME, cause);
+            self.counters.tried_again(cause);
+        }
         Step::Continue
     }
 
     fn attempt_done(&self, exchange: &mut Exchange, _: &Attempt, tried: Tried<'_>) -> Verdict {
         if let Some(hedging) = &self.hedging
-            && matches!(tried.result, AttemptResult::Answered(_))
+            && hedging.counts(&tried)
         {
             hedging.latency.record(tried.took, exchange.timing.started + tried.took);
+        }
+        if tried.beside {
+            return Verdict::Keep;
         }
         let Some(cause) = self.on.cause(&tried) else {
             if matches!(tried.result, AttemptResult::Answered(_)) && exchange.state::<State>().is_some() {
@@ -253,14 +302,15 @@ impl Filter for Retrier {
                 .map(|limit| limit.saturating_sub(exchange.timing.started.elapsed())),
         };
         let decided = decide(self.limits, failed, fastrand::f64()).and_then(|after| {
-            let may = self.budget.withdraw(self.allowance, Instant::now());
+            let may = self.purse(exchange).pays();
             may.then_some(after).ok_or("budget_exhausted")
         });
         match decided {
             Ok(after) => {
-                exchange.ledger.enter(NAME, cause);
-                self.counters.tried_again(cause);
-                exchange.set_state(State { tries: tries + 1 });
+                exchange.set_state(State {
+                    tries: tries + 1,
+                    cause: Some(cause),
+                });
                 Verdict::Retry(after)
             }
             Err(reason) => {

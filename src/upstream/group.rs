@@ -106,6 +106,10 @@ impl Group {
     /// Says what an active check found of a member. One that was unhealthy comes back with a slow start.
     pub(crate) fn set_healthy(&self, member: &Member, is_healthy: bool, now: Instant) {
         let mut state = self.state();
+        // The last word of a check that was under way when checks were turned off would hold for ever.
+        if !self.rules.load().checked {
+            return;
+        }
         if state.set_healthy(member, is_healthy, now) {
             let endpoint = &member.endpoint().name;
             if is_healthy {

@@ -150,6 +150,15 @@ impl Member {
         penalty(self.good.read(now, decay))
     }
 
+    /// Whatever there would have been to hear, it took longer than that.
+    fn outlasted(&self, took: Duration, now: Instant) {
+        let (tick, decay) = (Tick::at(self.epoch, now), Tick::steps(self.rules.load().decay));
+        let (known, seconds) = (self.latency.read(tick, decay), took.as_secs_f32());
+        if known.is_some_and(|(before, _)| seconds > before) {
+            self.latency.update(tick, decay, |known| latency_after(known, seconds));
+        }
+    }
+
     fn heard(self: &Arc<Self>, result: Heard, took: Duration, now: Instant) {
         let rules = self.rules.load();
         let (tick, decay) = (Tick::at(self.epoch, now), Tick::steps(rules.decay));
@@ -165,10 +174,7 @@ impl Member {
             return;
         }
         // A fast failure says nothing of how fast the member is; a timeout does.
-        let known = self.latency.read(tick, decay);
-        if known.is_some_and(|(before, _)| seconds > before) {
-            self.latency.update(tick, decay, |known| latency_after(known, seconds));
-        }
+        self.outlasted(took, now);
         self.failures.fetch_add(1, Ordering::Relaxed);
         let Some(outliers) = &rules.outliers else { return };
         let mut why = None;
@@ -222,6 +228,13 @@ impl Call {
     pub(crate) fn heard(&mut self, result: Heard, took: Duration, now: Instant) {
         if !std::mem::replace(&mut self.heard, true) {
             self.member.heard(result, took, now);
+        }
+    }
+
+    /// Says that it was given up after that time for another that was sooner: neither good nor bad, but slow.
+    pub(crate) fn outlasted(&mut self, took: Duration, now: Instant) {
+        if !std::mem::replace(&mut self.heard, true) {
+            self.member.outlasted(took, now);
         }
     }
 }

@@ -157,7 +157,10 @@ impl State {
             } else {
                 entry.ejection.pardon(now)
             };
-            if is_back && entry.is_healthy {
+            // Checks were turned off: nobody would ever say of it that it is well again.
+            let is_pardoned = !settings.checked && !entry.is_healthy;
+            entry.is_healthy |= is_pardoned;
+            if (is_back || is_pardoned) && entry.in_service() {
                 entry.enter(now);
             }
             let warm = settings.slow_start.unwrap_or_default();

@@ -130,6 +130,18 @@ fn an_app_that_is_not_there_opens_it() {
 }
 
 #[test]
+fn a_try_that_it_forbids_is_not_counted_as_made() {
+    // Of two requests, the first is tried twice, and the second's first try opens it.
+    let settings = format!("{LONG}, failures: {{ consecutive: 3 }}");
+    let sidecar = setup_with(nobody(), &settings, ", retry: { backoff: { base: 1ms } }").start();
+    for _ in 0..2 {
+        assert_eq!(get(sidecar.inbound(), "/").status, 502);
+    }
+    assert_refused(&get(sidecar.inbound(), "/"));
+    assert!((sidecar.metric("pillion_retry_attempts_total") - 1.0).abs() < 0.1);
+}
+
+#[test]
 fn answers_that_are_cut_open_it() {
     let app = Moody::start();
     let sidecar = setup(app.address(), LONG).start();

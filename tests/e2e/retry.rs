@@ -267,6 +267,38 @@ fn a_second_try_that_fails_leaves_the_first() {
 }
 
 #[test]
+fn of_two_tries_the_one_that_is_good_is_taken_not_the_one_that_fails_first() {
+    let scene = Scene::with("hedge: { enabled: true, after: 50ms }");
+    // The second is turned away at once, by an app that has enough to do.
+    let (mut client, mut slow) = scene.ask(GET);
+    let mut second = scene.next_try(GET);
+    second.send(UNAVAILABLE);
+    assert!(client.is_silent_for(Duration::from_millis(100)));
+    slow.send(OK);
+    assert_eq!(client.read_answer().text(), "ok");
+    // The other way about.
+    let (mut client, mut slow) = scene.ask(GET);
+    let mut second = scene.next_try(GET);
+    slow.send(UNAVAILABLE);
+    assert!(client.is_silent_for(Duration::from_millis(100)));
+    second.send(OK);
+    assert_eq!(client.read_answer().text(), "ok");
+    // Where there is nothing better, it is the answer.
+    let (mut client, slow) = scene.ask(GET);
+    let mut second = scene.next_try(GET);
+    second.send(UNAVAILABLE);
+    slow.reset();
+    assert_eq!(client.read_answer().text(), "busy");
+    let (mut client, mut slow) = scene.ask(GET);
+    let mut second = scene.next_try(GET);
+    slow.send(UNAVAILABLE);
+    second.send(UNAVAILABLE.replace("busy", "late"));
+    assert_eq!(client.read_answer().text(), "busy");
+    // None of them was denied another try: nobody had asked for one.
+    assert!(scene.metric("denied_total") < 0.1);
+}
+
+#[test]
 fn what_is_not_safe_is_not_sent_beside_itself() {
     let scene = Scene::with("hedge: { enabled: true, after: 10ms }");
     for request in [POST, "DELETE / HTTP/1.1\r\nHost: a\r\n\r\n"] {

@@ -309,3 +309,35 @@ fn the_addresses_of_a_name_are_followed() {
     eventually("more questions", || server.asked.load(Ordering::SeqCst) > asked + 2);
     assert!(ask(&sidecar, 10, "").iter().all(|status| *status == 200));
 }
+
+#[test]
+fn an_address_that_comes_back_between_two_checks_is_checked_like_a_newcomer() {
+    let first = Endpoint::at("127.0.0.5:0");
+    let port = first.address.port();
+    let second = Endpoint::at(&format!("127.0.0.6:{port}"));
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let both = vec![[127, 0, 0, 5], [127, 0, 0, 6]];
+    let server = NameServer::start(socket, &both, 1);
+    // The second round is far away.
+    let sidecar = before(&format!(
+        "{{ dns: {{ address: 'http://orders.test:{port}', server: '{}' }}, balance: {{ algorithm: round_robin }}, \
+         health: {{ check: {{ http: {{ path: /healthz }} }}, interval: 1h }} }}",
+        server.address
+    ));
+    eventually("the first checks", || {
+        let checks = |one: &Endpoint| one.state.checks.load(Ordering::SeqCst);
+        checks(&first) > 0 && checks(&second) > 0
+    });
+    let wait_for = |what, wanted: bool| {
+        eventually(what, || {
+            second.served();
+            ask(&sidecar, 10, "");
+            (second.served() > 0) == wanted
+        });
+    };
+    wait_for("both", true);
+    server.addresses.lock().unwrap().pop();
+    wait_for("its leaving", false);
+    *server.addresses.lock().unwrap() = both;
+    wait_for("its return", true);
+}

@@ -122,6 +122,7 @@ fn attempt(chain: &Chain, exchange: &mut Exchange, number: u32, goes: Try, took:
         took,
         unprocessed: false,
         whole: true,
+        beside: false,
     };
     chain.attempt_done(exchange, &attempt, tried)
 }

@@ -141,6 +141,7 @@ impl Stage {
             took: std::time::Duration::ZERO,
             unprocessed,
             whole: false,
+            beside: false,
         };
         self.chain.attempt_done_beside(exchange, &attempt(), tried);
     }
@@ -152,6 +153,7 @@ impl Stage {
             took: std::time::Duration::ZERO,
             unprocessed,
             whole: true,
+            beside: false,
         };
         self.chain.attempt_done(exchange, &attempt(), tried);
     }

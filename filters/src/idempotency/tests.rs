@@ -142,6 +142,7 @@ fn an_answer_of_the_sidecars_own_is_not_kept() {
             took: Duration::ZERO,
             unprocessed: true,
             whole: false,
+            beside: false,
         },
     );
     stage.chain.response(&mut live.exchange, &mut head);

@@ -23,6 +23,7 @@ fn failed(failure: Failure) -> Tried<'static> {
         took: Duration::from_millis(1),
         unprocessed: failure.nothing_was_sent(),
         whole: true,
+        beside: false,
     }
 }
 
@@ -157,4 +158,121 @@ fn hedging_is_for_safe_requests_without_a_body() {
 fn a_misspelt_key_is_refused() {
     let config = serde_json::from_value::<Config>(serde_json::json!({ "attemps": 2 }));
     assert!(config.unwrap_err().to_string().contains("attemps"));
+}
+
+/// A try that was answered, or given up, after so long.
+fn took(millis: u64, result: AttemptResult) -> Tried<'static> {
+    Tried {
+        result,
+        took: Duration::from_millis(millis),
+        ..Tried::abandoned(false)
+    }
+}
+
+/// Which part of the requests is hedged, in the end, of those to an app that takes 100 ms in the mean, exponentially
+/// distributed.
+fn hedged(status: u16) -> f64 {
+    let mut random = fastrand::Rng::with_seed(5);
+    let retry = filter(serde_json::json!({ "hedge": { "enabled": true } }));
+    let start = Instant::now();
+    let answered = AttemptResult::Answered(StatusCode::from_u16(status).unwrap());
+    let mut hedged = 0;
+    for request in 0..60_000 {
+        let mut exchange = testing::exchange("GET", "/");
+        exchange.timing.started = start + Duration::from_millis(request * 10);
+        retry.request(&mut exchange);
+        let mut takes = || (-100.0 * (1.0 - random.f64()).ln()) as u64;
+        let (first, second) = (takes(), takes());
+        let after = exchange
+            .plan
+            .hedge
+            .as_ref()
+            .map_or(u64::MAX, |hedge| hedge.after.as_millis() as u64);
+        let mut done = |tried| retry.attempt_done(&mut exchange, &attempt(), tried);
+        if first <= after {
+            done(took(first, answered));
+            continue;
+        }
+        hedged += u32::from(request >= 30_000);
+        let beside = |millis| Tried {
+            beside: true,
+            ..took(millis, AttemptResult::Abandoned)
+        };
+        if first <= after + second {
+            done(beside(first - after));
+            done(took(first, answered));
+        } else {
+            done(beside(after + second));
+            done(took(second, answered));
+        }
+    }
+    f64::from(hedged) / 30_000.0
+}
+
+#[test]
+fn no_more_are_slow_because_slow_ones_are_given_up() {
+    let hedged = hedged(200);
+    assert!((0.03..0.07).contains(&hedged), "{hedged}");
+}
+
+#[test]
+fn what_fails_says_nothing_of_how_long_answers_take() {
+    assert!(hedged(503).abs() < f64::EPSILON);
+}
+
+#[test]
+fn what_becomes_of_one_of_two_tries_decides_nothing() {
+    let retry = filter(serde_json::json!({ "attempts": 2, "hedge": { "enabled": true, "after": "10ms" } }));
+    let mut exchange = testing::exchange("GET", "/");
+    retry.request(&mut exchange);
+    let beside = Tried {
+        beside: true,
+        ..failed(Failure::ConnectFailed)
+    };
+    assert_eq!(retry.attempt_done(&mut exchange, &attempt(), beside), Verdict::Keep);
+    assert!(exchange.ledger.entries().is_empty());
+    let verdict = retry.attempt_done(&mut exchange, &attempt(), failed(Failure::ConnectFailed));
+    assert!(matches!(verdict, Verdict::Retry(_)), "it is the first of two");
+}
+
+#[test]
+fn each_upstream_has_its_budget_however_requests_come_to_it() {
+    let names: [Arc<str>; 2] = ["orders".into(), "users".into()];
+    let telemetry = Telemetry::default();
+    let retry = testing::with_context(NAME, &telemetry, |context| {
+        let settings = serde_json::json!({ "budget": { "ratio": 0, "min_per_second": 1 } });
+        let context = Context {
+            upstreams: Some(&names),
+            ..*context
+        };
+        Retry::build(serde_json::from_value(settings).unwrap(), &context)
+    });
+    let retry = retry.unwrap();
+    let granted = |upstream: Option<&Arc<str>>| {
+        let again = |_: &u32| {
+            let mut exchange = testing::exchange("GET", "/");
+            exchange.plan.upstream = upstream.cloned();
+            retry.request(&mut exchange);
+            let verdict = retry.attempt_done(&mut exchange, &attempt(), failed(Failure::ConnectFailed));
+            verdict != Verdict::Keep
+        };
+        (0..100).filter(again).count()
+    };
+    // All of one is spent, and nothing of the others.
+    for upstream in [Some(&names[0]), Some(&names[1]), None] {
+        assert_eq!(granted(upstream), 10, "{upstream:?}");
+    }
+    assert_eq!(granted(Some(&names[0])), 0);
+}
+
+#[test]
+fn a_body_that_is_kept_already_may_be_longer() {
+    let replay = |before: Option<usize>| {
+        let mut exchange = testing::exchange("POST", "/");
+        exchange.plan.replay = before.unwrap_or(exchange.plan.replay);
+        filter(serde_json::json!({ "max_body": "1KiB" })).request(&mut exchange);
+        exchange.plan.replay
+    };
+    assert_eq!(replay(None), 1024);
+    assert_eq!(replay(Some(1024 * 1024)), 1024 * 1024);
 }

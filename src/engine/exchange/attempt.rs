@@ -68,11 +68,11 @@ impl Run<'_> {
         match self.before_attempt(&mut attempt).await {
             Ok(None) => {}
             Ok(Some(response)) => {
-                self.attempt_done(&attempt, abandoned(true));
+                self.attempt_done(&attempt, Tried::abandoned(true));
                 return Came::Answered(response);
             }
             Err(stop) => {
-                self.attempt_done(&attempt, abandoned(true));
+                self.attempt_done(&attempt, Tried::abandoned(true));
                 return Came::Stopped(stop);
             }
         }
@@ -90,6 +90,7 @@ impl Run<'_> {
                     // Who went away, or was refused, did so before there was a connection.
                     unprocessed: !matches!(stop, Stop::Failed(failure) if !failure.nothing_was_sent()),
                     whole: true,
+                    beside: false,
                 };
                 return match self.attempt_done(&attempt, tried) {
                     Some(after) => Came::Again(after),
@@ -159,7 +160,7 @@ impl Run<'_> {
         let until = until.into_iter().filter_map(|(at, failure)| Some((at?, failure)));
         let until = until.min_by_key(|(at, _)| *at);
         self.avoid_last();
-        let Ok(mut target) = self.target() else {
+        let Ok(target) = self.target() else {
             // Nothing to hedge with: the first goes on alone.
             return self.go_on(first).await;
         };
@@ -168,59 +169,48 @@ impl Run<'_> {
             endpoint: target.endpoint.name.clone(),
         };
         let exchange = &mut self.story.exchange;
-        if !matches!(chain.attempt(exchange, &mut attempt), Way::Through) {
-            chain.attempt_done_beside(exchange, &attempt, abandoned(true));
+        if !chain.attempt_beside(exchange, &mut attempt) {
             return self.go_on(first).await;
         }
         exchange.ledger.enter("engine", "hedged");
         let connector = &self.worker.connector;
         let opening = Opening::new(connector, self.client, self.side, exchange, self.taken, true);
         let wanted = exchange.plan.wanted.clone();
-        let (won, said) = hedge::race(&mut self.down, wanted, &mut first.up, opening, &target.endpoint, until).await;
+        let (won, other) = hedge::race(&mut self.down, wanted, &mut first.up, opening, &target.endpoint, until).await;
         let at = Instant::now();
-        let beside = Tried {
-            result: said,
-            took: at - slow,
-            ..abandoned(false)
-        };
-        let exchange = &mut self.story.exchange;
-        let head = match won {
+        let (head, lost) = match won {
+            Ok(Won::First(head)) => (Ok(head), (attempt, target, slow, false)),
             Ok(Won::Second { up, head, reused }) => {
-                exchange.ledger.enter("engine", "hedge_won");
-                chain.attempt_done_beside(exchange, &first.attempt, abandoned(false));
-                let lost = std::mem::replace(
-                    first,
-                    Try {
-                        attempt,
-                        target,
-                        started: slow,
-                        up,
-                        reused,
-                    },
-                );
+                self.story.exchange.ledger.enter("engine", "hedge_won");
+                let second = Try {
+                    attempt,
+                    target,
+                    started: slow,
+                    up,
+                    reused,
+                };
                 let Try {
+                    attempt,
                     target,
                     started,
                     reused,
                     ..
-                } = lost;
-                self.story
-                    .tried(&target.endpoint, started, at, reused, AttemptResult::Abandoned);
-                Ok(head)
+                } = std::mem::replace(first, second);
+                (Ok(head), (attempt, target, started, reused))
             }
-            Ok(Won::First(head)) => {
-                chain.attempt_done_beside(exchange, &attempt, beside);
-                target.heard(said, None, at - slow, at);
-                self.story.tried(&target.endpoint, slow, at, false, said);
-                Ok(head)
-            }
-            Err(stop) => {
-                chain.attempt_done_beside(exchange, &attempt, beside);
-                target.heard(said, None, at - slow, at);
-                self.story.tried(&target.endpoint, slow, at, false, said);
-                Err(stop)
-            }
+            Err(stop) => (Err(stop), (attempt, target, slow, false)),
         };
+        let (attempt, mut target, started, reused) = lost;
+        let tried = Tried {
+            result: other.result,
+            head: other.head.as_deref(),
+            took: at - started,
+            beside: true,
+            ..Tried::abandoned(false)
+        };
+        chain.attempt_done_beside(&mut self.story.exchange, &attempt, tried);
+        target.passed_over(&other, at - started, at);
+        self.story.tried(&target.endpoint, started, at, reused, other.result);
         Heard {
             head,
             request_sent: true,
@@ -272,7 +262,7 @@ impl Run<'_> {
             matches!(head, Err(Stop::Failed(Failure::UpstreamClosed))) && up.heard_nothing() && (reused || unprocessed);
         if races && !fresh && whole && (self.story.exchange.is_repeatable() || unprocessed) {
             // Nobody's failure, and no try of its own for those who count them.
-            self.attempt_done(&attempt, abandoned(unprocessed));
+            self.attempt_done(&attempt, Tried::abandoned(unprocessed));
             self.story.exchange.ledger.enter("engine", "stale_connection_retried");
             self.worker.metrics.keepalive_race_retried.inc();
             return Came::Stale;
@@ -283,6 +273,7 @@ impl Run<'_> {
             took: at.saturating_duration_since(started),
             unprocessed,
             whole,
+            beside: false,
         };
         target.heard(result, tried.head, tried.took, at);
         if let Some(after) = self.attempt_done(&attempt, tried) {
@@ -519,16 +510,5 @@ impl Run<'_> {
         };
         open.moved(self.story.counts.request_bytes - before, self.down.sent());
         Came::Over(end)
-    }
-}
-
-/// A try that came to nothing through no fault of the endpoint.
-fn abandoned(unprocessed: bool) -> Tried<'static> {
-    Tried {
-        result: AttemptResult::Abandoned,
-        head: None,
-        took: Duration::ZERO,
-        unprocessed,
-        whole: false,
     }
 }

@@ -106,6 +106,7 @@ impl Run<'_> {
                 took: started.elapsed(),
                 unprocessed: true,
                 whole: false,
+                beside: false,
             },
         );
         opened

@@ -1,6 +1,6 @@
-//! A second try beside one that is slow: whichever has a response head first is taken, the other is given up.
+//! A second try beside one that is slow: whichever has a good response head first is taken, the other is given up.
 
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -8,12 +8,13 @@ use pillion_filters::{AttemptResult, Failure, WantedBy};
 use pingora_http::ResponseHeader;
 
 use super::opening::Opening;
+use super::target::says_failure;
 use crate::engine::down::{Down, DownEvent};
 use crate::engine::pump::Stop;
 use crate::engine::up::{Up, UpEvent};
 use crate::upstream::Endpoint;
 
-/// What came of a race.
+/// Which of the two was taken.
 pub(super) enum Won {
     First(Box<ResponseHeader>),
     Second {
@@ -23,16 +24,51 @@ pub(super) enum Won {
     },
 }
 
-type Opened<'a> = Pin<Box<dyn Future<Output = Result<(Up, bool), Stop>> + Send + 'a>>;
-
-enum Second<'a> {
-    Opening(Opened<'a>),
-    Trying(Box<(Up, bool)>),
-    Lost,
+/// What the other one came to.
+pub(super) struct Other {
+    /// Abandoned, if it was still under way.
+    pub(super) result: AttemptResult,
+    pub(super) head: Option<Box<ResponseHeader>>,
 }
 
-/// Opens a second try and waits, until that moment at most, for the first head of the two; tells also what the second came to. A try that fails has lost; when both have, it is the first's failure that
-/// is told. What the client has to say meanwhile is only whether it is still there.
+/// How far a try is.
+enum Try<U> {
+    UnderWay,
+    Answered(U, Box<ResponseHeader>),
+    Failed(Stop),
+}
+
+impl<U> Try<U> {
+    fn is_good(&self) -> bool {
+        matches!(self, Self::Answered(_, head) if !says_failure(head))
+    }
+
+    fn is_over(&self) -> bool {
+        !matches!(self, Self::UnderWay)
+    }
+
+    fn lost(self) -> Other {
+        match self {
+            Self::UnderWay => Other {
+                result: AttemptResult::Abandoned,
+                head: None,
+            },
+            Self::Answered(_, head) => Other {
+                result: AttemptResult::Answered(head.status),
+                head: Some(head),
+            },
+            Self::Failed(stop) => Other {
+                result: stop.result(),
+                head: None,
+            },
+        }
+    }
+}
+
+/// Opens a second try and waits, until that moment at most, for a head of either that does not say it failed. One that does is
+/// taken only where the other comes to nothing better: a second try that is turned away at once must not stand in for a first
+/// that is slow and good. When both have failed without a head, it is the first's failure that is told. Tells also what
+/// the other one came to. What the client has to say meanwhile is only whether it is still there.
 pub(super) async fn race(
     down: &mut Down,
     wanted: Option<WantedBy>,
@@ -40,28 +76,29 @@ pub(super) async fn race(
     opening: Opening<'_>,
     endpoint: &Endpoint,
     until: Option<(Instant, Failure)>,
-) -> (Result<Won, Stop>, AttemptResult) {
-    let opened = Box::pin(async move {
-        let (mut up, reused) = opening.open(endpoint, false, Instant::now()).await?;
-        up.end(None).await;
-        Ok((up, reused))
-    });
-    let mut second = Second::Opening(opened);
-    let mut first_lost = None;
-    let mut said = AttemptResult::Abandoned;
+) -> (Result<Won, Stop>, Other) {
+    let mut one = Try::UnderWay;
+    let mut other = Try::UnderWay;
+    let mut trying = Box::pin(second(opening, endpoint));
     let racing = std::future::poll_fn(|cx| {
-        if first_lost.is_none() {
-            match next(first, cx) {
-                Some(Ok(head)) => return Poll::Ready(Ok(Won::First(head))),
-                Some(Err(failure)) => first_lost = Some(failure),
-                None => {}
-            }
+        if !one.is_over()
+            && let Some(ended) = next(first, cx)
+        {
+            one = ended.map_or_else(
+                |failure| Try::Failed(Stop::Failed(failure)),
+                |head| Try::Answered((), head),
+            );
         }
-        if let Some(won) = step(&mut second, cx, &mut said) {
-            return Poll::Ready(Ok(won));
+        if one.is_good() {
+            return Poll::Ready(Ok(()));
         }
-        if let (Some(failure), Second::Lost) = (first_lost, &second) {
-            return Poll::Ready(Err(Stop::Failed(failure)));
+        if !other.is_over()
+            && let Poll::Ready(ended) = trying.as_mut().poll(cx)
+        {
+            other = ended.map_or_else(Try::Failed, |(opened, head)| Try::Answered(opened, head));
+        }
+        if other.is_good() || (one.is_over() && other.is_over()) {
+            return Poll::Ready(Ok(()));
         }
         match down.poll_event(cx, false) {
             Poll::Ready(DownEvent::Gone) if wanted.as_ref().is_some_and(|by| by.0.is_wanted()) => {
@@ -73,42 +110,40 @@ pub(super) async fn race(
         }
     });
     let racing = pin!(racing);
-    let won = match until {
+    let ended = match until {
         None => racing.await,
         Some((at, failure)) => tokio::time::timeout_at(at.into(), racing)
             .await
             .unwrap_or(Err(Stop::Failed(failure))),
     };
-    (won, said)
+    choose(one, other, ended)
 }
 
-/// What became of the second try by now, if it has a head.
-fn step(second: &mut Second<'_>, cx: &mut Context<'_>, said: &mut AttemptResult) -> Option<Won> {
-    if let Second::Opening(opened) = second {
-        match opened.as_mut().poll(cx) {
-            Poll::Pending => return None,
-            Poll::Ready(Ok(opened)) => *second = Second::Trying(Box::new(opened)),
-            Poll::Ready(Err(stop)) => {
-                *said = stop.result();
-                *second = Second::Lost;
-            }
-        }
+/// Takes the better one, and the first where that is all the same.
+fn choose(one: Try<()>, other: Try<(Up, bool)>, ended: Result<(), Stop>) -> (Result<Won, Stop>, Other) {
+    if let Err(Stop::Gone) = ended {
+        return (Err(Stop::Gone), other.lost());
     }
-    let Second::Trying(trying) = second else { return None };
-    match next(&mut trying.0, cx)? {
-        Ok(head) => {
-            let Second::Trying(trying) = std::mem::replace(second, Second::Lost) else {
-                return None;
-            };
-            let (up, reused) = *trying;
-            Some(Won::Second { up, head, reused })
-        }
-        Err(failure) => {
-            *said = AttemptResult::Failed(failure);
-            *second = Second::Lost;
-            None
-        }
+    let second_is_better = other.is_good() && !one.is_good();
+    match (one, other, ended) {
+        (Try::Answered((), head), other, _) if !second_is_better => (Ok(Won::First(head)), other.lost()),
+        (one, Try::Answered((up, reused), head), _) => (Ok(Won::Second { up, head, reused }), one.lost()),
+        (_, other, Err(stop)) | (Try::Failed(stop), other, Ok(())) => (Err(stop), other.lost()),
+        // Not over, and neither has said a word.
+        (_, other, Ok(())) => (Err(Stop::Failed(Failure::Internal)), other.lost()),
     }
+}
+
+/// The second try to its head.
+async fn second(opening: Opening<'_>, endpoint: &Endpoint) -> Result<((Up, bool), Box<ResponseHeader>), Stop> {
+    let (mut up, reused) = opening.open(endpoint, false, Instant::now()).await?;
+    up.end(None).await;
+    let head = std::future::poll_fn(|cx| match next(&mut up, cx) {
+        Some(ended) => Poll::Ready(ended),
+        None => Poll::Pending,
+    });
+    let head = head.await.map_err(Stop::Failed)?;
+    Ok(((up, reused), head))
 }
 
 /// The head of a try, or what it failed with. What is said in between is not passed on: nobody knows yet who of the two is heard.

@@ -9,6 +9,7 @@ use pillion_filters::{AttemptResult, Exchange, Failure};
 use pingora_http::ResponseHeader;
 
 use super::Run;
+use super::hedge::Other;
 use crate::engine::pump::Stop;
 use crate::engine::tunnel;
 use crate::snapshot::{Destination, Upstream};
@@ -29,6 +30,20 @@ impl Target {
             call.heard(heard, took, now);
         }
     }
+
+    /// Says what came of a try that was not taken, because another beside it was better. One that was still under way has taken long,
+    /// which is all that is known of it.
+    pub(super) fn passed_over(&mut self, other: &Other, took: Duration, now: Instant) {
+        match &mut self.call {
+            Some(call) if other.result == AttemptResult::Abandoned => call.outlasted(took, now),
+            _ => self.heard(other.result, other.head.as_deref(), took, now),
+        }
+    }
+}
+
+/// Whether a response says that the endpoint failed.
+pub(super) fn says_failure(head: &ResponseHeader) -> bool {
+    heard(AttemptResult::Answered(head.status), Some(head)) != Some(Heard::Success)
 }
 
 /// What a result says of the endpoint.

@@ -1,6 +1,6 @@
 //! Asks the members of a group whether they are well.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -42,21 +42,47 @@ impl Record {
     }
 }
 
+/// What is known of each member. By the member, not by its name: one that was gone and came back is a newcomer, which waits for
+/// its first answer, and two of one name may speak different protocols.
+#[derive(Default)]
+struct Records(HashMap<usize, (Arc<Member>, Record)>);
+
+impl Records {
+    /// No other has the place as long as the member is kept beside it.
+    fn place(member: &Arc<Member>) -> usize {
+        Arc::as_ptr(member) as usize
+    }
+
+    fn knows(&self, member: &Arc<Member>) -> bool {
+        self.0.contains_key(&Self::place(member))
+    }
+
+    fn of(&mut self, member: &Arc<Member>) -> &mut Record {
+        let new = || (member.clone(), Record::default());
+        &mut self.0.entry(Self::place(member)).or_insert_with(new).1
+    }
+
+    /// Forgets all others.
+    fn keep(&mut self, members: &[Arc<Member>]) {
+        let kept: HashSet<usize> = members.iter().map(Self::place).collect();
+        self.0.retain(|place, _| kept.contains(place));
+    }
+}
+
 /// Checks each member once an interval, newcomers at once.
 pub(super) async fn watch(group: Arc<Group>, check: HealthCheck, changed: Arc<Notify>) {
     let check = Arc::new(check);
-    let mut records: HashMap<Arc<str>, Record> = HashMap::new();
+    let mut records = Records::default();
     loop {
         let members = group.members();
-        records.retain(|name, _| members.iter().any(|member| member.endpoint().name == *name));
+        records.keep(&members);
         round(&group, &check, &members, &mut records).await;
         let pause = pause(&check, fastrand::f64());
         let until = time::Instant::now() + pause;
         // Newcomers wait for their first answer, not for the next round.
         while time::timeout_at(until, changed.notified()).await.is_ok() {
             let members = group.members();
-            let known = |member: &Arc<Member>| records.contains_key(&member.endpoint().name);
-            let newcomers: Vec<_> = members.into_iter().filter(|member| !known(member)).collect();
+            let newcomers: Vec<_> = members.into_iter().filter(|member| !records.knows(member)).collect();
             round(&group, &check, &newcomers, &mut records).await;
         }
         group.tick(Instant::now());
@@ -71,12 +97,7 @@ fn pause(check: &HealthCheck, chance: f64) -> Duration {
         .mul_f64((1.0 + check.jitter * (2.0 * chance - 1.0)).max(0.0))
 }
 
-async fn round(
-    group: &Group,
-    check: &Arc<HealthCheck>,
-    members: &[Arc<Member>],
-    records: &mut HashMap<Arc<str>, Record>,
-) {
+async fn round(group: &Group, check: &Arc<HealthCheck>, members: &[Arc<Member>], records: &mut Records) {
     let mut waiting = members.iter();
     let mut checks = JoinSet::new();
     loop {
@@ -96,12 +117,15 @@ async fn round(
         };
         // A check that panicked said nothing.
         let Ok((member, answer)) = checked else { continue };
-        let endpoint = &member.endpoint().name;
-        if let Err(why) = &answer {
-            tracing::debug!(upstream = &**group.name(), endpoint = &**endpoint, why, "check failed");
+        let (upstream, endpoint) = (&**group.name(), &member.endpoint().name);
+        let news = records.of(&member).note(answer.is_ok(), check);
+        match (&answer, news) {
+            // Whoever reads that it is unhealthy wants to know why.
+            (Err(why), Some(_)) => tracing::warn!(upstream, %endpoint, why, "check failed"),
+            (Err(why), None) => tracing::debug!(upstream, %endpoint, why, "check failed"),
+            (Ok(()), _) => {}
         }
-        let record = records.entry(endpoint.clone()).or_default();
-        if let Some(is_healthy) = record.note(answer.is_ok(), check) {
+        if let Some(is_healthy) = news {
             group.set_healthy(&member, is_healthy, Instant::now());
         }
     }

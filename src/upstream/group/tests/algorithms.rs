@@ -220,3 +220,20 @@ fn those_that_were_tried_are_avoided_while_there_are_others() {
         }
     }
 }
+
+#[test]
+fn one_that_is_given_up_for_another_counts_as_slow_and_as_nothing_else() {
+    let world = World::new(settings(Algorithm::Ewma), 2);
+    world.call(0, Heard::Success);
+    let member = world.member(0);
+    let mut call = member.begin();
+    call.outlasted(500 * MS, world.now);
+    call.heard(Heard::Failure, 600 * MS, world.now);
+    drop(call);
+    let (latency, good) = member.recent(world.now);
+    assert_eq!((latency.unwrap().as_millis(), good), (500, Some(1.0)));
+    assert_eq!((member.totals().successes, member.totals().failures), (1, 0));
+    // One that was sooner than what is known says nothing.
+    member.begin().outlasted(5 * MS, world.now);
+    assert_eq!(member.recent(world.now).0.unwrap().as_millis(), 500);
+}

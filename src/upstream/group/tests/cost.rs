@@ -78,7 +78,11 @@ fn what_a_choice_costs() {
     println!("the same by two threads at once, ns at 10: {}", shared.join(", "));
     for (name, algorithm) in [("equal", Algorithm::RoundRobin), ("hashed", HASHED)] {
         for weights in [vec![1; 1000], (1..=1000).collect()] {
-            let world = heard_of(settings(algorithm), &weights);
+            let checked = Settings {
+                checked: true,
+                ..settings(algorithm)
+            };
+            let world = heard_of(checked, &weights);
             let member = world.member(0);
             let mut healthy = true;
             let began = Instant::now();

@@ -38,6 +38,14 @@ fn each_ejection_in_short_order_lasts_longer() {
     assert!(world.in_service(0), "three were forgiven");
 }
 
+/// With health checks.
+fn checked(settings: Settings) -> Settings {
+    Settings {
+        checked: true,
+        ..settings
+    }
+}
+
 fn with_outliers(outliers: Outliers) -> Settings {
     Settings {
         outliers: Some(outliers),
@@ -93,7 +101,7 @@ fn no_more_than_the_cap_are_out_and_the_last_never() {
 
 #[test]
 fn the_last_that_is_healthy_is_not_ejected() {
-    let world = World::new(settings(Algorithm::RoundRobin), 3);
+    let world = World::new(checked(settings(Algorithm::RoundRobin)), 3);
     world.group.set_healthy(&world.member(0), false, world.now);
     world.group.set_healthy(&world.member(1), false, world.now);
     world.fail(2, 5);
@@ -214,7 +222,7 @@ fn one_that_is_well_again_starts_slowly() {
         slow_start: Some(seconds(30)),
         ..settings(Algorithm::RoundRobin)
     };
-    let mut world = World::new(settings, 4);
+    let mut world = World::new(checked(settings), 4);
     world.group.set_healthy(&world.member(0), false, world.now);
     world.after(seconds(100));
     world.group.set_healthy(&world.member(0), true, world.now);
@@ -241,7 +249,7 @@ fn where_all_are_new_nobody_is_spared() {
 
 #[test]
 fn an_unhealthy_member_gets_nothing_until_it_is_well() {
-    let mut world = World::new(settings(Algorithm::LeastRequests), 4);
+    let mut world = World::new(checked(settings(Algorithm::LeastRequests)), 4);
     let ill = world.member(2);
     world.group.set_healthy(&ill, false, world.now);
     assert!(world.share(2, 1000) < f64::EPSILON);
@@ -253,11 +261,7 @@ fn an_unhealthy_member_gets_nothing_until_it_is_well() {
 
 #[test]
 fn a_newcomer_waits_for_its_first_good_check() {
-    let settings = Settings {
-        checked: true,
-        ..Settings::default()
-    };
-    let world = World::new(settings, 3);
+    let world = World::new(checked(Settings::default()), 3);
     assert_eq!(world.out(), 0, "those of the start are taken to be well");
     world.set((0..4).map(|index| (index, 1)));
     assert!(!world.in_service(3));
@@ -266,8 +270,20 @@ fn a_newcomer_waits_for_its_first_good_check() {
 }
 
 #[test]
+fn one_that_is_unhealthy_comes_back_when_checks_are_turned_off() {
+    let world = World::new(checked(settings(Algorithm::RoundRobin)), 3);
+    world.group.set_healthy(&world.member(0), false, world.now);
+    assert!(!world.in_service(0));
+    world.group.configure(settings(Algorithm::RoundRobin), world.now);
+    assert!(world.in_service(0), "nobody would ever find it well again");
+    // A check that was under way has no say any more.
+    world.group.set_healthy(&world.member(0), false, world.now);
+    assert!(world.in_service(0));
+}
+
+#[test]
 fn all_are_used_in_panic() {
-    let mut world = World::new(settings(Algorithm::LeastRequests), 4);
+    let mut world = World::new(checked(settings(Algorithm::LeastRequests)), 4);
     for index in 0..2 {
         world.group.set_healthy(&world.member(index), false, world.now);
     }
@@ -295,7 +311,7 @@ fn without_panic_there_may_be_nobody() {
         panic_threshold: 0.0,
         ..Settings::default()
     };
-    let world = World::new(settings, 2);
+    let world = World::new(checked(settings), 2);
     for index in 0..2 {
         world.group.set_healthy(&world.member(index), false, world.now);
     }

@@ -22,6 +22,7 @@ fn threads_that_do_everything_at_once_leave_nothing_behind() {
                 ejection: 5 * MS,
                 ..Outliers::default()
             }),
+            checked: true,
             ..settings(algorithm)
         };
         let world = World::new(settings, 8);
@@ -41,7 +42,9 @@ fn threads_that_do_everything_at_once_leave_nothing_behind() {
                     let range = first..=first + random.usize(..8);
                     group.set_endpoints(range.map(|index| (endpoint(index), random.u32(1..5))).collect(), now);
                     let members = group.members();
-                    group.set_healthy(&members[0], random.bool(), now);
+                    for member in &members {
+                        group.set_healthy(member, random.u8(..8) > 0, now);
+                    }
                     assert_eq!(group.status(now).members.len(), members.len());
                     seen.lock().unwrap().extend(members);
                 }
@@ -87,13 +90,14 @@ fn the_rules_hold_on_a_long_random_walk() {
                 ..Outliers::default()
             }),
             panic_threshold,
+            checked: true,
             ..Settings::default()
         };
         let members = random.usize(1..12);
         Walk {
             world: World::new(settings, members),
             random,
-            healthy: [true; 16],
+            healthy: std::array::from_fn(|index| index < members),
             open: Vec::new(),
             max_ejected,
             panic_threshold,
@@ -151,7 +155,8 @@ impl Walk {
         let weighted: Vec<(usize, u32)> = range.clone().map(|index| (index, self.random.u32(1..=1000))).collect();
         self.world.set(weighted);
         for index in (0..16).filter(|index| !range.contains(index)) {
-            self.healthy[index] = true;
+            // Whoever comes back is a newcomer, which waits for its first good check.
+            self.healthy[index] = false;
         }
     }
 
