@@ -195,11 +195,12 @@ impl Run<'_> {
                     },
                 );
                 let Try {
-                    target,
+                    mut target,
                     started,
                     reused,
                     ..
                 } = lost;
+                target.outrun(at - started, at);
                 self.story
                     .tried(&target.endpoint, started, at, reused, AttemptResult::Abandoned);
                 Ok(head)

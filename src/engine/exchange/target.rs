@@ -29,6 +29,13 @@ impl Target {
             call.heard(heard, took, now);
         }
     }
+
+    /// Says that the answer to a second try, beside this one, was there first.
+    pub(super) fn outrun(&mut self, took: Duration, now: Instant) {
+        if let Some(call) = &mut self.call {
+            call.heard(Heard::Outrun, took, now);
+        }
+    }
 }
 
 /// What a result says of the endpoint.
