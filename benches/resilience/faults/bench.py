@@ -17,6 +17,8 @@ REPOSITORY = HERE.parent.parent
 OUT = HERE / "out"
 # The sidecar has a core; apps, client and this program share the other.
 SIDECAR_CORE, OTHER_CORE = 0, 1
+# Requests before those that count.
+ASKED_BEFORE = 20
 
 
 def pillion_path():
@@ -116,7 +118,7 @@ def run_cell(fleet, ports, scratch, settings, apps, requests, faults):
     if trouble := sidecar.wait_listening([listen, admin]):
         raise OSError(f"the sidecar {trouble}")
     # Checks have been made, and connections are open; what was asked until now does not count.
-    for _ in range(20):
+    for _ in range(ASKED_BEFORE):
         load.fetch(f"http://127.0.0.1:{listen}/")
     before = [[apps.board.get(index, what) for index in range(len(apps.ports))] for what in (SEEN, FAILED, CHECKS)]
     out = scratch / "came.json"

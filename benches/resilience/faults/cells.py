@@ -37,7 +37,7 @@ def failing(apps, began, bad=0):
 def ordered(apps, began, bad, **order):
     until(began + BEGINS)
     apps.board.order(bad, **order)
-    until(began + BEGINS + 6)
+    until(began + BEGINS + 5)
     apps.board.order(bad, delay=WORK)
 
 
@@ -61,14 +61,14 @@ class Row:
 ROWS = {
     "killed": Row("killed, back after 2 s", killed),
     "frozen": Row("frozen for 3 s", frozen),
-    "slowed": Row("500 ms slower for 6 s", slowed),
+    "slowed": Row("500 ms slower for 5 s", slowed),
     "flapping": Row("down 200 ms, up 300 ms, 12 times", flapping),
-    "fifth": Row("a fifth of answers 500, for 6 s", failing_a_fifth),
+    "fifth": Row("a fifth of answers 500, for 5 s", failing_a_fifth),
     "two-killed": Row("one killed, back after 2 s", killed, 2),
     "two-frozen": Row("one frozen for 3 s", frozen, 2),
-    "two-slowed": Row("one 500 ms slower for 6 s", slowed, 2),
+    "two-slowed": Row("one 500 ms slower for 5 s", slowed, 2),
     "two-flapping": Row("one down 200 ms, up 300 ms, 12 times", flapping, 2),
-    "two-failing": Row("one answers 500 at once for 6 s", failing, 2),
+    "two-failing": Row("one answers 500 at once for 5 s", failing, 2),
     "in-flight": Row("200 in flight at two of 500 ms, one frozen for 3 s", frozen, 2, 0.5),
 }
 
