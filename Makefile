@@ -17,9 +17,10 @@ demo: setup ## Run an app with its sidecar and admin API on loopback; Ctrl-C end
 
 test: setup ## Run all tests
 	@if command -v python3 >/dev/null; then \
-		cd benches/compare && python3 -B -m unittest discover --start-directory harness --top-level-directory .; \
+		(cd benches/compare && python3 -B -m unittest discover --start-directory harness --top-level-directory .) && \
+		(cd benches/resilience && python3 -B -m unittest discover --start-directory faults --top-level-directory .); \
 	else \
-		echo "NOT RUN: the tests of benches/compare/harness; there is no python3"; \
+		echo "NOT RUN: the tests of benches/compare/harness and benches/resilience/faults; there is no python3"; \
 	fi
 	cargo test --workspace --no-fail-fast
 

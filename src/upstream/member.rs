@@ -20,7 +20,15 @@ pub(crate) enum Heard {
     Failure,
     /// No answer at all, in time or whole; or a 502, 503 or 504.
     GatewayFailure,
+    /// Another's answer to a second try was there first, and this one was given up. It may only be slow; or it answers no more, which
+    /// nobody would see otherwise.
+    Outrun,
 }
+
+/// One that is only slow now and then is not outrun as often as this times `consecutive_failures` without an answer in between...
+const OUTRUN: u32 = 2;
+/// ...nor for as long as this, in which a pause of its process would be over.
+const OUTRUN_FOR: Duration = Duration::from_secs(1);
 
 /// An endpoint of a group.
 #[derive(Debug)]
@@ -37,6 +45,9 @@ pub(crate) struct Member {
     good: Recent,
     failures_in_a_row: AtomicU32,
     gateway_failures_in_a_row: AtomicU32,
+    outrun_in_a_row: AtomicU32,
+    /// When that row began, in microseconds since the epoch.
+    outrun_since: AtomicU64,
     successes: AtomicU64,
     failures: AtomicU64,
     busy_micros: AtomicU64,
@@ -72,6 +83,8 @@ impl Member {
             good: Recent::unknown(),
             failures_in_a_row: AtomicU32::new(0),
             gateway_failures_in_a_row: AtomicU32::new(0),
+            outrun_in_a_row: AtomicU32::new(0),
+            outrun_since: AtomicU64::new(0),
             successes: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             busy_micros: AtomicU64::new(0),
@@ -129,6 +142,7 @@ impl Member {
         self.good.forget();
         self.failures_in_a_row.store(0, Ordering::Relaxed);
         self.gateway_failures_in_a_row.store(0, Ordering::Relaxed);
+        self.outrun_in_a_row.store(0, Ordering::Relaxed);
     }
 
     /// How likely each of two is to take long, at that load. Lower is better.
@@ -163,6 +177,12 @@ impl Member {
         let rules = self.rules.load();
         let (tick, decay) = (Tick::at(self.epoch, now), Tick::steps(rules.decay));
         let seconds = took.as_secs_f32();
+        if result == Heard::Outrun {
+            // It would have taken longer than that.
+            self.outlasted(took, now);
+            return self.outrun(&rules, now);
+        }
+        clear(&self.outrun_in_a_row);
         let is_good = result == Heard::Success;
         self.good.update(tick, decay, |known| good_after(known, is_good));
         if is_good {
@@ -190,6 +210,25 @@ impl Member {
             && let Some(group) = self.group.upgrade()
         {
             group.eject(self, why, now);
+        }
+    }
+
+    /// Second tries hide from clients that a member answers no more, and from all else that looks at answers.
+    fn outrun(self: &Arc<Self>, rules: &Settings, now: Instant) {
+        let Some(limit) = rules.outliers.as_ref().and_then(|rules| rules.consecutive_failures) else {
+            return;
+        };
+        let micros = now.saturating_duration_since(self.epoch).as_micros() as u64;
+        if self.outrun_in_a_row.load(Ordering::Relaxed) == 0 {
+            self.outrun_since.store(micros, Ordering::Relaxed);
+        }
+        let since = self.outrun_since.load(Ordering::Relaxed);
+        let lasts = Duration::from_micros(micros.saturating_sub(since)) >= OUTRUN_FOR;
+        if reaches(&self.outrun_in_a_row, Some(limit.saturating_mul(OUTRUN)))
+            && lasts
+            && let Some(group) = self.group.upgrade()
+        {
+            group.eject(self, "outrun", now);
         }
     }
 }

@@ -167,6 +167,26 @@ fn one_that_is_not_there_costs_nothing_with_a_retry() {
 }
 
 #[test]
+fn one_that_second_tries_hide_from_clients_is_taken_out() {
+    // It takes connections, as the kernel does for a process that is stopped, and nobody reads them.
+    let frozen = TcpListener::bind("127.0.0.1:0").unwrap();
+    let well = Endpoint::start();
+    let sidecar = Setup::before(format!("http://{}", nobody()))
+        .filters("retry: { hedge: { enabled: true, after: 5ms }, budget: { min_per_second: 1000 } }")
+        .with(&format!(
+            "upstreams: {{ group: {{ endpoints: ['http://{}', 'http://{}'], balance: {{ algorithm: round_robin }} }} }}",
+            frozen.local_addr().unwrap(),
+            well.address
+        ))
+        .with("routes: [{ match: { path: '/*' }, upstream: group }]")
+        .start();
+    eventually("its ejection", || {
+        assert!(ask(&sidecar, 4, "").iter().all(|status| *status == 200));
+        sidecar.metric("pillion_upstream_ejections_total{upstream=\"group\"}") >= 1.0
+    });
+}
+
+#[test]
 fn one_that_is_sick_is_not_asked_until_it_is_well() {
     let endpoints = [Endpoint::start(), Endpoint::start()];
     endpoints[0].state.sick.store(true, Ordering::SeqCst);

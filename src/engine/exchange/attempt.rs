@@ -178,6 +178,7 @@ impl Run<'_> {
         let wanted = exchange.plan.wanted.clone();
         let (won, other) = hedge::race(&mut self.down, wanted, &mut first.up, opening, &target.endpoint, until).await;
         let at = Instant::now();
+        let outrun = matches!(won, Ok(Won::Second { .. }));
         let (head, lost) = match won {
             Ok(Won::First(head)) => (Ok(head), (attempt, target, slow, false)),
             Ok(Won::Second { up, head, reused }) => {
@@ -209,7 +210,7 @@ impl Run<'_> {
             ..Tried::abandoned(false)
         };
         chain.attempt_done_beside(&mut self.story.exchange, &attempt, tried);
-        target.passed_over(&other, at - started, at);
+        target.passed_over(&other, outrun, at - started, at);
         self.story.tried(&target.endpoint, started, at, reused, other.result);
         Heard {
             head,

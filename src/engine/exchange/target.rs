@@ -32,9 +32,10 @@ impl Target {
     }
 
     /// Says what came of a try that was not taken, because another beside it was better. One that was still under way has taken long,
-    /// which is all that is known of it.
-    pub(super) fn passed_over(&mut self, other: &Other, took: Duration, now: Instant) {
+    /// which is all that is known of it; unless it had begun first and was `outrun`, which an endpoint that is well seldom is.
+    pub(super) fn passed_over(&mut self, other: &Other, outrun: bool, took: Duration, now: Instant) {
         match &mut self.call {
+            Some(call) if other.result == AttemptResult::Abandoned && outrun => call.heard(Heard::Outrun, took, now),
             Some(call) if other.result == AttemptResult::Abandoned => call.outlasted(took, now),
             _ => self.heard(other.result, other.head.as_deref(), took, now),
         }

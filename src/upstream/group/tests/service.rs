@@ -46,6 +46,50 @@ fn checked(settings: Settings) -> Settings {
     }
 }
 
+#[test]
+fn one_that_second_tries_outrun_all_the_time_is_ejected() {
+    let mut world = World::new(Settings::default(), 2);
+    let outrun = |world: &mut World, times| {
+        for _ in 0..times {
+            world.after(20 * MS);
+            world.call(0, Heard::Outrun);
+        }
+    };
+    // A pause of its process, however many requests meet it, is over before that.
+    outrun(&mut world, 49);
+    assert!(world.in_service(0));
+    world.call(0, Heard::Success);
+    outrun(&mut world, 49);
+    assert!(world.in_service(0), "an answer ends the row");
+    outrun(&mut world, 20);
+    assert!(!world.in_service(0));
+    // Nor do a few do it, however long they take.
+    world.after(seconds(31));
+    assert!(world.in_service(0));
+    for _ in 0..9 {
+        world.after(seconds(1));
+        world.call(0, Heard::Outrun);
+    }
+    assert!(world.in_service(0));
+    world.call(0, Heard::Outrun);
+    assert!(!world.in_service(0));
+}
+
+#[test]
+fn one_that_is_outrun_looks_slower_to_ewma() {
+    let world = World::new(settings(Algorithm::Ewma), 2);
+    for _ in 0..50 {
+        world.call(0, Heard::Success);
+        world.call(1, Heard::Success);
+    }
+    close(world.share(0, 10_000), 0.5, 0.1);
+    let mut call = world.member(0).begin();
+    call.heard(Heard::Outrun, 40 * MS, world.now);
+    drop(call);
+    assert!(world.share(0, 10_000) < 0.1);
+    assert!(world.member(0).recent(world.now).1 >= Some(1.0), "it has not failed");
+}
+
 fn with_outliers(outliers: Outliers) -> Settings {
     Settings {
         outliers: Some(outliers),
