@@ -70,6 +70,21 @@ fn a_status_that_is_named_is_tried_again() {
 }
 
 #[test]
+fn an_answer_that_nobody_gets_costs_no_connection() {
+    let scene = Scene::with("on: [503], backoff: { base: 1ms }");
+    let (mut client, mut app) = scene.ask(GET);
+    for _ in 0..3 {
+        app.send("HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy");
+        app.read_head();
+        app.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        assert_eq!(client.read_answer().text(), "ok");
+        client.send(GET);
+        app.read_head();
+    }
+    assert!(scene.app.try_accept().is_none());
+}
+
+#[test]
 fn the_last_answer_is_the_clients() {
     let scene = Scene::with("on: [503], attempts: 3, backoff: { base: 1ms }");
     let (mut client, mut app) = scene.ask(GET);
@@ -136,7 +151,9 @@ fn a_try_has_its_own_time() {
 
 #[test]
 fn an_app_says_when_it_wants_to_be_asked_again() {
-    let said = |seconds: u32| format!("HTTP/1.1 503 No\r\nRetry-After: {seconds}\r\nContent-Length: 0\r\n\r\n");
+    let said = |seconds: u32| {
+        format!("HTTP/1.1 503 No\r\nRetry-After: {seconds}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    };
     let scene = Scene::with("on: [503], backoff: { base: 1ms, max: 2s }");
     let (mut client, mut app) = scene.ask(GET);
     let asked = Instant::now();

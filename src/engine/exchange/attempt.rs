@@ -1,5 +1,6 @@
 //! One try towards an endpoint, and the response that comes of it.
 
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use http::header::EXPECT;
@@ -17,11 +18,14 @@ use crate::engine::heads;
 use crate::engine::pool::PoolLimits;
 use crate::engine::pump::{Pump, Stop};
 use crate::engine::replay::Replay;
-use crate::engine::up::Up;
+use crate::engine::up::{Up, UpEvent};
 use crate::upstream::{Endpoint, Protocol};
 
 /// No exchange is tried more often, whatever its filters want.
 const MAX_ATTEMPTS: u32 = 16;
+
+/// More of an answer that nobody gets is not read: its connection is closed.
+const MOST_UNREAD: usize = 64 * 1024;
 
 /// What came of an attempt.
 pub(super) enum Came {
@@ -273,6 +277,9 @@ impl Run<'_> {
         };
         target.heard(result, tried.head, tried.took, at);
         if let Some(after) = self.attempt_done(&attempt, tried) {
+            if let Ok(head) = head {
+                self.leave_unread(&target.endpoint, up, head, request_sent, at).await;
+            }
             return Came::Again(after);
         }
         match head {
@@ -430,6 +437,40 @@ impl Run<'_> {
             }
             // The head is out already, so all that is left is to cut the response short.
             Err(Stop::Refused(_)) => Came::Over(End::Failed(Failure::MalformedRequest)),
+        }
+    }
+
+    /// Reads what is there of an answer that nobody gets: a connection less that a failing app has to open anew.
+    async fn leave_unread(
+        &mut self,
+        endpoint: &Endpoint,
+        mut up: Up,
+        mut head: Box<ResponseHeader>,
+        request_sent: bool,
+        at: Instant,
+    ) {
+        let keep_alive = heads::receive_response(&mut head);
+        let mut read = 0;
+        let whole = std::future::poll_fn(|cx| {
+            if up.ended_with_head() && up.ends_here() {
+                return Poll::Ready(true);
+            }
+            loop {
+                match up.poll_event(cx, true) {
+                    Poll::Ready(UpEvent::Body(chunk)) => read += chunk.len(),
+                    Poll::Ready(UpEvent::End(_)) => return Poll::Ready(true),
+                    Poll::Ready(_) | Poll::Pending => return Poll::Ready(false),
+                }
+                if up.ends_here() {
+                    return Poll::Ready(true);
+                }
+                if read > MOST_UNREAD {
+                    return Poll::Ready(false);
+                }
+            }
+        });
+        if whole.await {
+            self.give_back(endpoint, up, keep_alive, request_sent, at);
         }
     }
 
