@@ -292,6 +292,15 @@ impl Guard {
         let slow = self.settings.slow_after.is_some_and(|after| tried.took > after);
         let status = match tried.result {
             AttemptResult::Abandoned => return None,
+            // Whoever gives a request a millisecond must not close the upstream to all others. All that is known is how long it took.
+            AttemptResult::Failed(Failure::ExchangeTimeout) if is_cut_short(exchange) => {
+                return slow.then_some(Heard {
+                    failed: false,
+                    slow,
+                    settled: true,
+                    grpc: false,
+                });
+            }
             AttemptResult::Failed(failure) => {
                 return counts.has_failure(failure, tried.unprocessed).then_some(Heard {
                     failed: true,
@@ -364,6 +373,11 @@ fn probe(exchange: &mut Exchange, permit: Permit) -> Step {
     exchange.ledger.enter(NAME, "probe");
     exchange.set_state(Left::Probe(permit));
     Step::Continue
+}
+
+/// Whether the caller has less time than the route gives.
+fn is_cut_short(exchange: &Exchange) -> bool {
+    exchange.plan.timeouts.exchange != exchange.route.plan.timeouts.exchange
 }
 
 /// Whether what follows is no response any more.

@@ -15,6 +15,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use http::header::UPGRADE;
+
 use crate::conditions::{Condition, Conditions, Trouble};
 use crate::{
     Attempt, AttemptResult, BuildError, Context, Exchange, Filter, Hedge, Permit, Phases, Plugin, Remark, Step, Tried,
@@ -243,6 +245,8 @@ impl Filter for Retrier {
         if let Some(hedging) = &self.hedging
             && method.is_safe()
             && !exchange.has_body
+            // Two connections would be opened of what the client wants one of.
+            && !exchange.request.headers.contains_key(UPGRADE)
         {
             let after = match hedging.after {
                 After::Time(after) => Some(after),

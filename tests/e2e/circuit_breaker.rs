@@ -14,7 +14,7 @@ use tonic::{Code, Request};
 
 use self::app::{Mode, Moody};
 use crate::support::echo::{self, Codec, Note, note};
-use crate::support::{Answer, PATIENCE, Peer, Process, Setup, Sidecar, nobody};
+use crate::support::{Answer, App, GET, PATIENCE, Peer, Process, Setup, Sidecar, nobody};
 
 /// Opens for so short that a test need not wait long.
 const SHORT: &str = "open: { for: 100ms, jitter: 0 }";
@@ -139,6 +139,25 @@ fn a_try_that_it_forbids_is_not_counted_as_made() {
     }
     assert_refused(&get(sidecar.inbound(), "/"));
     assert!((sidecar.metric("pillion_retry_attempts_total") - 1.0).abs() < 0.1);
+}
+
+#[test]
+fn a_client_without_patience_does_not_close_the_app_to_others() {
+    let app = App::listen();
+    let sidecar = setup(app.address(), LONG).start();
+    for _ in 0..10 {
+        let mut client = Peer::connect(sidecar.inbound());
+        client.send("GET / HTTP/1.1\r\nHost: a.test\r\nX-Request-Timeout-Ms: 20\r\n\r\n");
+        assert_eq!(client.read_answer().status, 504);
+    }
+    // Those that were given up.
+    while app.try_accept().is_some() {}
+    let mut client = Peer::connect(sidecar.inbound());
+    client.send(GET);
+    let mut asked = app.accept();
+    asked.read_head();
+    asked.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(client.read_answer().status, 200);
 }
 
 #[test]

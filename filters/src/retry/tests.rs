@@ -276,3 +276,15 @@ fn a_body_that_is_kept_already_may_be_longer() {
     assert_eq!(replay(None), 1024);
     assert_eq!(replay(Some(1024 * 1024)), 1024 * 1024);
 }
+
+#[test]
+fn what_becomes_another_protocol_is_not_hedged() {
+    let retry = filter(serde_json::json!({ "hedge": { "enabled": true, "after": "10ms" } }));
+    let mut exchange = testing::exchange("GET", "/");
+    retry.request(&mut exchange);
+    assert!(exchange.plan.hedge.is_some());
+    let mut exchange = testing::exchange("GET", "/");
+    exchange.request.insert_header("upgrade", "websocket").unwrap();
+    retry.request(&mut exchange);
+    assert!(exchange.plan.hedge.is_none());
+}

@@ -335,8 +335,15 @@ impl Run<'_> {
         let connector = &self.worker.connector;
         let opening = Opening::new(connector, self.client, self.side, exchange, self.taken, ended);
         let (left, wanted) = (time_left(exchange), exchange.plan.wanted.clone());
-        let opened = wait(&mut self.down, left, wanted, opening.open(endpoint, fresh, now)).await??;
+        let opened = wait(&mut self.down, left, wanted, opening.open(endpoint, fresh, now)).await?;
         let exchange = &self.story.exchange;
+        let opened = opened.map_err(|stop| match stop {
+            // That the caller had so little time is not the endpoint's fault.
+            Stop::Failed(Failure::ConnectTimeout) if time_left(exchange) == Some(Duration::ZERO) => {
+                Stop::Failed(Failure::ExchangeTimeout)
+            }
+            stop => stop,
+        })?;
         if matches!(opened.0, Up::H2(_)) && !ended && exchange.request.headers.contains_key(EXPECT) {
             // HTTP/2 upstreams are sent the body at once, so the client is told to go on.
             if let Ok(go_on) = ResponseHeader::build_no_case(StatusCode::CONTINUE, Some(0)) {
