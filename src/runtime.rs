@@ -97,6 +97,10 @@ impl Shared {
 fn settle(snapshot: &Snapshot, ground: &Ground, keeper: &Keeper) {
     ground.upstreams.settle(snapshot.wanted(), Instant::now());
     keeper.keep(snapshot.wanted());
+    // A lookup that ended in between has named others; now it is followed no more.
+    for wanted in snapshot.wanted() {
+        wanted.name_members(Instant::now());
+    }
 }
 
 /// Tells the log what may be a mistake in a configuration that is taken up.

@@ -22,6 +22,15 @@ pub(crate) struct Wanted {
     pub(crate) health: Option<HealthCheck>,
 }
 
+impl Wanted {
+    /// Gives the group the members that the configuration names, if it does.
+    pub(crate) fn name_members(&self, now: Instant) {
+        if let Source::Named(endpoints) = &self.source {
+            self.group.set_endpoints(endpoints.clone(), now);
+        }
+    }
+}
+
 /// Where the members of a group come from.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Source {
@@ -56,17 +65,9 @@ impl Upstreams {
 
     /// Takes up a configuration: these groups and no others, with their settings and the members it names.
     pub(crate) fn settle(&self, wanted: &[Wanted], now: Instant) {
-        for Wanted {
-            group,
-            settings,
-            source,
-            ..
-        } in wanted
-        {
-            group.configure(settings.clone(), now);
-            if let Source::Named(endpoints) = source {
-                group.set_endpoints(endpoints.clone(), now);
-            }
+        for wanted in wanted {
+            wanted.group.configure(wanted.settings.clone(), now);
+            wanted.name_members(now);
         }
         *self.groups() = wanted
             .iter()

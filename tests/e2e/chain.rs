@@ -170,7 +170,7 @@ fn a_filter_may_wait_and_ask_for_another_try() {
     client.send(GET);
     let mut first = app.accept();
     first.read_head();
-    first.send("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n");
+    first.send("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     let mut second = app.accept();
     second.read_head();
     second.send(OK);
