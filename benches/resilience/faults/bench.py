@@ -19,6 +19,8 @@ OUT = HERE / "out"
 SIDECAR_CORE, OTHER_CORE = 0, 1
 # Requests before those that count.
 ASKED_BEFORE = 20
+# Seconds that a client has to start in.
+STARTS = 1.5
 
 
 def pillion_path():
@@ -122,7 +124,7 @@ def run_cell(fleet, ports, scratch, settings, apps, requests, faults):
         load.fetch(f"http://127.0.0.1:{listen}/")
     before = [[apps.board.get(index, what) for index in range(len(apps.ports))] for what in (SEEN, FAILED, CHECKS)]
     out = scratch / "came.json"
-    began = time.monotonic() + 0.5
+    began = time.monotonic() + STARTS
     command = [sys.executable, "-B", "-m", "faults.client", "--port", str(listen), "--rate", str(requests.rate)]
     command += ["--seconds", str(requests.seconds), "--keys", str(requests.keys), "--timeout", str(requests.timeout)]
     command += ["--at", repr(began), "--out", str(out), *(["--random"] if requests.random else [])]
@@ -133,7 +135,7 @@ def run_cell(fleet, ports, scratch, settings, apps, requests, faults):
         client.popen.wait(timeout=requests.seconds + requests.timeout + 10)
     finally:
         spent = load.fleet_cpu(fleet) - own
-        capacity = (time.monotonic() - began + 0.5) * os.cpu_count()
+        capacity = (time.monotonic() - began + STARTS) * os.cpu_count()
         fleet.stop(client)
     came = json.loads(out.read_text())
     if came["late"] > 0.05:

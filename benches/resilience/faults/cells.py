@@ -135,9 +135,20 @@ def timeouts(listen, admin, ports, row):
     return sidecar(listen, admin, ports, ["retry"], {"retry": retry}, {})
 
 
+def patient(listen, admin, ports, row):
+    """For one app that is restarted: a connection that is refused costs it nothing, so the budget need not spare it that."""
+    retry = {
+        "attempts": 10,
+        "on": ["connect", "refused", "reset"],
+        "backoff": {"base": "200ms", "max": "1s"},
+        "budget": {"min_per_second": 1000},
+    }
+    return sidecar(listen, admin, ports, ["retry"], {"retry": retry}, {})
+
+
 VARIANTS = {"without": without, "as it comes": as_it_comes, "tuned": tuned, "tuned, breaker": with_breaker}
 # Single means, to see what each does: of `--variants` alone.
-OTHERS = {"hedging": hedging, "hedging, ewma": hedging_by_latency, "per_try_timeout": timeouts}
+OTHERS = {"patient": patient, "hedging": hedging, "hedging, ewma": hedging_by_latency, "per_try_timeout": timeouts}
 
 
 def sidecar(listen, admin, ports, chain, filters, upstream):
