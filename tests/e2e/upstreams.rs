@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::support::{App, Setup, Sidecar, nobody};
+use crate::support::{App, H2App, Peer, Setup, Sidecar, nobody};
 
 /// An endpoint that answers every request with its name.
 struct Endpoint {
@@ -360,4 +360,64 @@ fn an_address_that_comes_back_between_two_checks_is_checked_like_a_newcomer() {
     wait_for("its leaving", false);
     *server.addresses.lock().unwrap() = both;
     wait_for("its return", true);
+}
+
+/// A gRPC server that says how it is.
+fn health_server(serving: &Arc<AtomicBool>) -> SocketAddr {
+    let (give_address, address) = std::sync::mpsc::channel();
+    let serving = serving.clone();
+    std::thread::spawn(move || {
+        let app = H2App::listen();
+        give_address.send(app.address).unwrap();
+        loop {
+            let Some(mut call) = app.next_within(Duration::from_secs(30)) else {
+                return;
+            };
+            assert_eq!(call.request.uri().path(), "/grpc.health.v1.Health/Check");
+            assert_eq!(call.request.headers()["content-type"], "application/grpc");
+            let status = if serving.load(Ordering::SeqCst) { 1 } else { 2 };
+            let response = http::Response::builder().header("content-type", "application/grpc");
+            let mut stream = call.answer(response.body(()).unwrap(), false);
+            stream.send_data(vec![0, 0, 0, 0, 2, 8, status].into(), false).unwrap();
+            let trailers = [("grpc-status", "0")].map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+            let _ = stream.send_trailers(trailers.into_iter().collect());
+        }
+    });
+    address.recv().unwrap()
+}
+
+/// What the admin API says of the only upstream's endpoints: whether each is in service.
+fn in_service(sidecar: &Sidecar) -> Vec<bool> {
+    let mut admin = Peer::connect(sidecar.admin());
+    admin.send(format!("GET /upstreams HTTP/1.1\r\nHost: {}\r\n\r\n", sidecar.admin()));
+    let told = admin.read_answer().json();
+    let groups = told["upstreams"].as_array().unwrap();
+    let group = groups.iter().find(|group| group["name"] == "group").unwrap();
+    let members = group["members"].as_array().unwrap().iter();
+    members.map(|member| member["in_service"].as_bool().unwrap()).collect()
+}
+
+#[test]
+fn a_grpc_server_says_itself_how_it_is() {
+    let serving = [Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(false))];
+    let [one, other] = [0, 1].map(|index| health_server(&serving[index]));
+    let sidecar = before(&format!(
+        "{{ endpoints: ['h2c://{one}', 'h2c://{other}'], \
+         health: {{ check: {{ grpc: {{ service: shop.Orders }} }}, interval: 50ms, timeout: 50ms, healthy: 1 }} }}"
+    ));
+    eventually("the first checks", || in_service(&sidecar) == [true, false]);
+    serving[1].store(true, Ordering::SeqCst);
+    eventually("its return", || in_service(&sidecar) == [true, true]);
+}
+
+#[test]
+fn who_takes_no_connection_is_not_asked() {
+    let endpoint = Endpoint::start();
+    let sidecar = before(&format!(
+        "{{ endpoints: ['http://{}', 'http://{}'], health: {{ check: tcp, interval: 50ms, timeout: 50ms }} }}",
+        endpoint.address,
+        nobody()
+    ));
+    eventually("the first checks", || in_service(&sidecar) == [true, false]);
+    assert!(ask(&sidecar, 20, "").iter().all(|status| *status == 200));
 }
