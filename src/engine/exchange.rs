@@ -5,6 +5,7 @@ mod attempt;
 mod connect_method;
 mod hedge;
 mod opening;
+mod respond;
 mod story;
 mod target;
 
