@@ -4,7 +4,7 @@ mod once;
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Answer, App, GET, Peer, Sidecar, nobody};
+use crate::support::{Answer, App, GET, Peer, Sidecar};
 
 // Each try on a connection of its own, so that tries are counted by connections.
 const UNAVAILABLE: &str = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbusy";
@@ -214,19 +214,14 @@ fn however_much_fails_the_app_sees_a_share_more() {
 
 #[test]
 fn an_app_that_starts_late_is_found() {
-    let address = nobody();
+    let (address, listen) = App::late();
     let sidecar = crate::support::Setup::before(format!("http://{address}"))
         .filters("retry: { attempts: 10, backoff: { base: 100ms, max: 400ms } }")
         .start();
     let mut client = sidecar.connect();
     client.send(POST);
-    std::thread::sleep(Duration::from_millis(50));
-    let Ok(listener) = std::net::TcpListener::bind(address) else {
-        // Somebody else has taken the port since: not what is tried here.
-        return;
-    };
-    let (stream, _) = listener.accept().unwrap();
-    let mut app = Peer::over(stream);
+    sidecar.await_metric("pillion_upstream_connect_failures_total", 1.0);
+    let mut app = listen().accept();
     app.read_head();
     assert_eq!(app.read_exactly(4), b"four");
     app.send(OK);

@@ -238,7 +238,9 @@ fn end_2(stream: &mut TcpStream, reset: bool, id: u32) {
     if reset {
         // INTERNAL_ERROR.
         let _ = stream.write_all(&frame(3, 0, id, &2u32.to_be_bytes()));
-        std::thread::sleep(Duration::from_millis(300));
+        // The connection lives on; only the stream is over.
+        let mut piece = [0; 1024];
+        while matches!(stream.read(&mut piece), Ok(1..)) {}
     }
     end(stream, false);
 }

@@ -319,7 +319,17 @@ pub(crate) struct App {
 
 impl App {
     pub(crate) fn listen() -> Self {
+        Self::listen_on(bound())
+    }
+
+    /// An address where an app will listen once what is returned with it is called; until then connections are refused.
+    pub(crate) fn late() -> (SocketAddr, impl FnOnce() -> Self) {
         let socket = bound();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        (address, move || Self::listen_on(socket))
+    }
+
+    fn listen_on(socket: Socket) -> Self {
         // The standard library's 128 are fewer than a test may open at once, and a connection that finds no place there is
         // tried again only a second later.
         socket.listen(4096).unwrap();
