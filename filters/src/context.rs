@@ -5,9 +5,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use opentelemetry_sdk::trace::SpanData;
+use prometheus::{IntCounterVec, IntGaugeVec, Opts};
 
 use crate::background::Dispatcher;
 use crate::exchange::{Direction, Route};
+use crate::registry::BuildError;
 use crate::remark::{Matches, Remark, Warnings};
 
 /// Takes finished spans. Must not block: a slow or dead collector costs requests nothing.
@@ -88,6 +90,34 @@ impl Metrics {
     /// The registry, for exposition.
     pub fn registry(&self) -> &prometheus::Registry {
         &self.registry
+    }
+
+    /// The counters of that name.
+    ///
+    /// # Errors
+    /// Where the name is taken by another type.
+    pub fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, BuildError> {
+        self.required(name, || IntCounterVec::new(Opts::new(name, help), labels))
+    }
+
+    /// The gauges of that name.
+    ///
+    /// # Errors
+    /// Where the name is taken by another type.
+    pub fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, BuildError> {
+        self.required(name, || IntGaugeVec::new(Opts::new(name, help), labels))
+    }
+
+    /// [`family`](Self::family), for a filter that cannot be built without.
+    ///
+    /// # Errors
+    /// Where the name is taken by another type.
+    pub fn required<T>(&self, name: &str, make: impl FnOnce() -> prometheus::Result<T>) -> Result<T, BuildError>
+    where
+        T: prometheus::core::Collector + Clone + Send + Sync + 'static,
+    {
+        let taken = || BuildError::Meaning(format!("the metric `{name}` exists already with another type"));
+        self.family(name, make).ok_or_else(taken)
     }
 
     /// The family of that name, made and registered on the first call. `None` when it exists with another type or

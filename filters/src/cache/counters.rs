@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prometheus::{Counter, CounterVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
+use prometheus::{Counter, CounterVec, IntCounter, IntGauge, Opts};
 
 use crate::{BuildError, Context};
 
@@ -60,38 +60,37 @@ impl Counters {
             context.route.direction.as_str(),
             &*context.route.name,
         ];
-        let requests = counters(
-            context,
+        let requests = context.telemetry.metrics.counters(
             "pillion_cache_requests_total",
             "Requests by what the cache did.",
             &["service", "direction", "route", "result"],
         )?;
         let results = Served::ALL.map(|(_, name)| requests.with_label_values(&[labels[0], labels[1], labels[2], name]));
         let saved = "pillion_cache_upstream_seconds_saved_total";
-        let saved: CounterVec = context
-            .telemetry
-            .metrics
-            .family(saved, || {
-                let help = "Seconds the app would have taken to answer what was answered from the store.";
-                CounterVec::new(Opts::new(saved, help), route)
-            })
-            .ok_or_else(|| taken(saved))?;
+        let saved: CounterVec = context.telemetry.metrics.required(saved, || {
+            let help = "Seconds the app would have taken to answer what was answered from the store.";
+            CounterVec::new(Opts::new(saved, help), route)
+        })?;
         Ok(Self {
             results,
-            collapsed: counters(
-                context,
-                "pillion_cache_collapsed_total",
-                "Requests that waited for another's fetch instead of asking the app.",
-                route,
-            )?
-            .with_label_values(&labels),
-            refreshes: counters(
-                context,
-                "pillion_cache_refreshes_total",
-                "Fetches that no client waited for.",
-                route,
-            )?
-            .with_label_values(&labels),
+            collapsed: context
+                .telemetry
+                .metrics
+                .counters(
+                    "pillion_cache_collapsed_total",
+                    "Requests that waited for another's fetch instead of asking the app.",
+                    route,
+                )?
+                .with_label_values(&labels),
+            refreshes: context
+                .telemetry
+                .metrics
+                .counters(
+                    "pillion_cache_refreshes_total",
+                    "Fetches that no client waited for.",
+                    route,
+                )?
+                .with_label_values(&labels),
             saved: saved.with_label_values(&labels),
         })
     }
@@ -130,37 +129,23 @@ impl StoreMetrics {
             context.filter,
         ];
         let gauge = |name: &str, help: &str| -> Result<IntGauge, BuildError> {
-            let family: IntGaugeVec = context
-                .telemetry
-                .metrics
-                .family(name, || IntGaugeVec::new(Opts::new(name, help), labels))
-                .ok_or_else(|| taken(name))?;
+            let family = context.telemetry.metrics.gauges(name, help, labels)?;
             Ok(family.with_label_values(&values))
         };
         Ok(Self {
             entries: gauge("pillion_cache_entries", "Entries in the store.")?,
             bytes: gauge("pillion_cache_bytes", "Bytes the entries of the store take up.")?,
-            evictions: counters(
-                context,
-                "pillion_cache_evictions_total",
-                "Entries that made room for others, or were not let in.",
-                labels,
-            )?
-            .with_label_values(&values),
+            evictions: context
+                .telemetry
+                .metrics
+                .counters(
+                    "pillion_cache_evictions_total",
+                    "Entries that made room for others, or were not let in.",
+                    labels,
+                )?
+                .with_label_values(&values),
         })
     }
-}
-
-fn counters(context: &Context<'_>, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, BuildError> {
-    context
-        .telemetry
-        .metrics
-        .family(name, || IntCounterVec::new(Opts::new(name, help), labels))
-        .ok_or_else(|| taken(name))
-}
-
-fn taken(name: &str) -> BuildError {
-    BuildError::Meaning(format!("the metric `{name}` exists already with another type"))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::machine::{Probed, Transition};
 use crate::{BuildError, Context, Direction, Metrics};
@@ -48,9 +48,8 @@ impl Families {
         let metrics = &context.telemetry.metrics;
         let name = "pillion_circuit_breaker_state";
         let help = "State of the breaker: 0 for closed, 1 for half-open, 2 for open.";
-        let state = metrics.family(name, || IntGaugeVec::new(Opts::new(name, help), &LABELS));
         Ok(Self {
-            state: state.ok_or_else(|| taken(name))?,
+            state: metrics.gauges(name, help, &LABELS)?,
             transitions: counters(
                 metrics,
                 "pillion_circuit_breaker_transitions_total",
@@ -74,13 +73,7 @@ impl Families {
 }
 
 fn counters(metrics: &Metrics, name: &str, help: &str, more: &[&str]) -> Result<IntCounterVec, BuildError> {
-    let labels = [&LABELS[..], more].concat();
-    let made = metrics.family(name, || IntCounterVec::new(Opts::new(name, help), &labels));
-    made.ok_or_else(|| taken(name))
-}
-
-fn taken(name: &str) -> BuildError {
-    BuildError::Meaning(format!("the metric `{name}` exists already with another type"))
+    metrics.counters(name, help, &[&LABELS[..], more].concat())
 }
 
 /// The series of one breaker.

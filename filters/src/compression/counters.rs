@@ -1,6 +1,6 @@
 //! What was compressed, counted by route.
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
+use prometheus::{IntCounter, IntCounterVec, IntGauge};
 
 use super::coding::Coding;
 use crate::{BuildError, Context};
@@ -22,20 +22,17 @@ impl Counters {
             context.route.direction.as_str(),
             &*context.route.name,
         ];
-        let responses = family(
-            context,
+        let responses = context.telemetry.metrics.counters(
             "pillion_compression_responses_total",
             "Responses that were compressed, by coding.",
             &["service", "direction", "route", "coding"],
         )?;
-        let bytes = family(
-            context,
+        let bytes = context.telemetry.metrics.counters(
             "pillion_compression_bytes_total",
             "Bytes of the bodies that were compressed, before and after.",
             &["service", "direction", "route", "when"],
         )?;
-        let decoded = family(
-            context,
+        let decoded = context.telemetry.metrics.counters(
             "pillion_compression_decoded_total",
             "Bodies that were decompressed, of requests and responses.",
             &["service", "direction", "route"],
@@ -62,25 +59,10 @@ impl Counters {
 /// The steps by which levels are lowered.
 pub(super) fn step(context: &Context<'_>) -> Result<IntGauge, BuildError> {
     let name = "pillion_compression_level_step";
-    let family: IntGaugeVec = context
+    let help = "Steps by which compression levels are lowered to spare the CPU: 0 for none, 3 for the lowest.";
+    let family = context
         .telemetry
         .metrics
-        .family(name, || {
-            let help = "Steps by which compression levels are lowered to spare the CPU: 0 for none, 3 for the lowest.";
-            IntGaugeVec::new(Opts::new(name, help), &["service", "direction"])
-        })
-        .ok_or_else(|| taken(name))?;
+        .gauges(name, help, &["service", "direction"])?;
     Ok(family.with_label_values(&[&*context.route.service, context.route.direction.as_str()]))
-}
-
-fn family(context: &Context<'_>, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, BuildError> {
-    let made = context
-        .telemetry
-        .metrics
-        .family(name, || IntCounterVec::new(Opts::new(name, help), labels));
-    made.ok_or_else(|| taken(name))
-}
-
-fn taken(name: &str) -> BuildError {
-    BuildError::Meaning(format!("the metric `{name}` exists already with another type"))
 }

@@ -1,6 +1,6 @@
 //! What was done, counted by route; what is kept, by filter.
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
+use prometheus::{IntCounter, IntGauge};
 
 use crate::{BuildError, Context};
 
@@ -85,14 +85,12 @@ impl Counters {
         ];
         let route = ["service", "direction", "route"];
         let with = |label| [route[0], route[1], route[2], label];
-        let requests = counters(
-            context,
+        let requests = context.telemetry.metrics.counters(
             "pillion_idempotency_requests_total",
             "Requests with a key, or that must have one, by what was done with them.",
             &with("result"),
         )?;
-        let outcomes = counters(
-            context,
+        let outcomes = context.telemetry.metrics.counters(
             "pillion_idempotency_outcomes_total",
             "First tries, by what became of them.",
             &with("outcome"),
@@ -103,14 +101,15 @@ impl Counters {
         Ok(Self {
             results: Served::ALL.map(|(_, result)| requests.with_label_values(&name(result))),
             came: Came::ALL.map(|(_, outcome)| outcomes.with_label_values(&name(outcome))),
-            waits: counters(
-                context,
-                waits,
-                "Requests that waited for another with the same key.",
-                &route,
-            )?
-            .with_label_values(&values),
-            added: counters(context, added, "Keys added to requests that had none.", &route)?
+            waits: context
+                .telemetry
+                .metrics
+                .counters(waits, "Requests that waited for another with the same key.", &route)?
+                .with_label_values(&values),
+            added: context
+                .telemetry
+                .metrics
+                .counters(added, "Keys added to requests that had none.", &route)?
                 .with_label_values(&values),
         })
     }
@@ -143,11 +142,8 @@ impl StoreMetrics {
             context.filter,
         ];
         let gauge = |name: &str, help: &str| {
-            let family: Option<IntGaugeVec> = context
-                .telemetry
-                .metrics
-                .family(name, || IntGaugeVec::new(Opts::new(name, help), labels));
-            Ok(family.ok_or_else(|| taken(name))?.with_label_values(&values))
+            let family = context.telemetry.metrics.gauges(name, help, labels)?;
+            Ok(family.with_label_values(&values))
         };
         let evictions = "pillion_idempotency_evictions_total";
         Ok(Self {
@@ -160,27 +156,17 @@ impl StoreMetrics {
                 "pillion_idempotency_bytes",
                 "Bytes that keys and their answers take up.",
             )?,
-            evictions: counters(
-                context,
-                evictions,
-                "Keys forgotten before their time to make room for others.",
-                labels,
-            )?
-            .with_label_values(&values),
+            evictions: context
+                .telemetry
+                .metrics
+                .counters(
+                    evictions,
+                    "Keys forgotten before their time to make room for others.",
+                    labels,
+                )?
+                .with_label_values(&values),
         })
     }
-}
-
-fn counters(context: &Context<'_>, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, BuildError> {
-    context
-        .telemetry
-        .metrics
-        .family(name, || IntCounterVec::new(Opts::new(name, help), labels))
-        .ok_or_else(|| taken(name))
-}
-
-fn taken(name: &str) -> BuildError {
-    BuildError::Meaning(format!("the metric `{name}` exists already with another type"))
 }
 
 #[cfg(test)]

@@ -25,13 +25,9 @@ impl Families {
             ("client", "outbound")
         };
         let metrics = &context.telemetry.metrics;
-        let taken = |name: &str| BuildError::Meaning(format!("the metric `{name}` exists already with another type"));
         let route = &["service", "route"];
 
-        let counter = |name: String, help: String, labels: &[&str]| {
-            let made = metrics.family(&name, || IntCounterVec::new(Opts::new(&name, help), labels));
-            made.ok_or_else(|| taken(&name))
-        };
+        let counter = |name: String, help: String, labels: &[&str]| metrics.counters(&name, &help, labels);
         let bytes = |what: &str| {
             counter(
                 format!("http_{side}_{what}_body_bytes_total"),
@@ -42,20 +38,16 @@ impl Families {
         let durations = format!("http_{side}_request_duration_seconds");
         let active = format!("http_{side}_active_requests");
         Ok(Self {
-            durations: metrics
-                .family(&durations, || {
-                    let help = format!("Duration of {whose} exchanges, from request head to the response's last byte.");
-                    let options = HistogramOpts::new(&durations, help);
-                    let options = options.buckets(context.telemetry.histogram_buckets.to_vec());
-                    HistogramVec::new(options, &["service", "route", "method", "status_code"])
-                })
-                .ok_or_else(|| taken(&durations))?,
-            active: metrics
-                .family(&active, || {
-                    let help = format!("{} exchanges under way.", if inbound { "Inbound" } else { "Outbound" });
-                    IntGaugeVec::new(Opts::new(&active, help), route)
-                })
-                .ok_or_else(|| taken(&active))?,
+            durations: metrics.required(&durations, || {
+                let help = format!("Duration of {whose} exchanges, from request head to the response's last byte.");
+                let options = HistogramOpts::new(&durations, help);
+                let options = options.buckets(context.telemetry.histogram_buckets.to_vec());
+                HistogramVec::new(options, &["service", "route", "method", "status_code"])
+            })?,
+            active: metrics.required(&active, || {
+                let help = format!("{} exchanges under way.", if inbound { "Inbound" } else { "Outbound" });
+                IntGaugeVec::new(Opts::new(&active, help), route)
+            })?,
             request_bytes: bytes("request")?,
             response_bytes: bytes("response")?,
             failures: counter(

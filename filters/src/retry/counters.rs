@@ -1,6 +1,6 @@
 //! What was tried again and what was not, counted by route.
 
-use prometheus::{IntCounter, IntCounterVec, Opts};
+use prometheus::{IntCounter, IntCounterVec};
 
 use crate::{BuildError, Context};
 
@@ -38,22 +38,18 @@ impl Counters {
             context.route.direction.as_str(),
             &*context.route.name,
         ];
-        let family = |name: &str, help: &str, labels: &[&str]| {
-            let made = || IntCounterVec::new(Opts::new(name, help), labels);
-            let family = context.telemetry.metrics.family(name, made);
-            family.ok_or_else(|| BuildError::Meaning(format!("the metric `{name}` exists already with another type")))
-        };
-        let attempts = family(
+        let metrics = &context.telemetry.metrics;
+        let attempts = metrics.counters(
             "pillion_retry_attempts_total",
             "Tries beyond the first, by what went wrong with the one before; `hedge` where that was only slow.",
             &["service", "direction", "route", "cause"],
         )?;
-        let denied = family(
+        let denied = metrics.counters(
             "pillion_retry_denied_total",
             "Failed tries after which there was no other, by the reason.",
             &["service", "direction", "route", "reason"],
         )?;
-        let succeeded = family(
+        let succeeded = metrics.counters(
             "pillion_retry_succeeded_total",
             "Tries beyond the first that did not fail.",
             &["service", "direction", "route"],
