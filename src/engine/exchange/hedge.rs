@@ -1,6 +1,5 @@
 //! A second try beside one that is slow: whichever has a good response head first is taken, the other is given up.
 
-use std::pin::pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -9,7 +8,7 @@ use pingora_http::ResponseHeader;
 
 use super::opening::Opening;
 use super::target::says_failure;
-use crate::engine::down::{Down, DownEvent};
+use crate::engine::down::Down;
 use crate::engine::pump::Stop;
 use crate::engine::up::{Up, UpEvent};
 use crate::upstream::Endpoint;
@@ -90,7 +89,7 @@ pub(super) async fn race(
             );
         }
         if one.is_good() {
-            return Poll::Ready(Ok(()));
+            return Poll::Ready(());
         }
         if !other.is_over()
             && let Poll::Ready(ended) = trying.as_mut().poll(cx)
@@ -98,18 +97,11 @@ pub(super) async fn race(
             other = ended.map_or_else(Try::Failed, |(opened, head)| Try::Answered(opened, head));
         }
         if other.is_good() || (one.is_over() && other.is_over()) {
-            return Poll::Ready(Ok(()));
+            return Poll::Ready(());
         }
-        match down.poll_event(cx, false) {
-            Poll::Ready(DownEvent::Gone) if wanted.as_ref().is_some_and(|by| by.0.is_wanted()) => {
-                down.let_go();
-                Poll::Pending
-            }
-            Poll::Ready(DownEvent::Gone) => Poll::Ready(Err(Stop::Gone)),
-            _ => Poll::Pending,
-        }
+        Poll::Pending
     });
-    let racing = pin!(racing);
+    let racing = super::wait(down, None, wanted, racing);
     let ended = match until {
         None => racing.await,
         Some((at, failure)) => tokio::time::timeout_at(at.into(), racing)
