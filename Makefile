@@ -4,7 +4,7 @@
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint compare docker
+.PHONY: help setup demo test lint compare figures docker
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ lint: setup ## Check format, lints and dependencies (those if cargo-deny is inst
 compare: setup ## Measure beside nginx, HAProxy and Envoy: about 4 minutes, two cores
 	cargo build --release
 	benches/compare/run
+
+figures: setup ## Make the tables and drawings of the docs that tests make (ignored ones: minutes, a quiet machine)
+	cargo test --workspace --profile quick --lib -- --ignored --nocapture
 
 docker: ## Build the container image `pillion`
 	docker build --tag pillion .
