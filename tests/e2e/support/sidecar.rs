@@ -96,6 +96,12 @@ impl Setup {
         } else {
             "pool: { idle_timeout: 1m }\n"
         };
+        // Whoever counts reloads wants no other than his own.
+        let reload = if rest.contains("reload:") {
+            ""
+        } else {
+            "reload: { watch: false }\n"
+        };
         format!(
             "service: e2e\n\
              workers: 1\n\
@@ -104,7 +110,7 @@ impl Setup {
              admin: {{ listen: '127.0.0.1:0' }}\n\
              shutdown: {{ grace_period: {grace} }}\n\
              filters: {{ {filters} }}\n\
-             {pool}{rest}"
+             {pool}{reload}{rest}"
         )
     }
 
