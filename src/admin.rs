@@ -5,6 +5,7 @@
 //! | `GET /livez` | 200 `ok` while the process turns |
 //! | `GET /readyz` | 200 when every check is passed, else 503; as JSON, by check |
 //! | `GET /metrics` | Prometheus's text format |
+//! | `GET /openapi.json` | all of this, for programs |
 //! | `GET /config` | the configuration in force, as YAML |
 //! | `GET /config/values` | the same as JSON, each value with its key and where it was written |
 //! | `GET /config/history` | what was changed, from where, by whom, and what was refused; the newest first |
@@ -36,6 +37,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
@@ -52,6 +54,9 @@ use tokio::net::TcpListener;
 
 pub use self::filters::{ChangeError, FilterChange, FilterRestore};
 use self::guard::Guard;
+
+/// What there is to ask, for programs (`OpenAPI` 3.1).
+const OPENAPI: &str = include_str!("admin/openapi.json");
 
 /// After a shutdown, a request that is still being answered gets so long.
 const LAST_ANSWER: Duration = Duration::from_secs(1);
@@ -132,6 +137,7 @@ fn router(source: Arc<dyn AdminSource>, guard: Guard) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/config", get(configuration::show))
+        .route("/openapi.json", get(async || typed("application/json", OPENAPI)))
         .route("/config/values", get(configuration::values))
         .route("/config/history", get(configuration::history))
         .route("/reload", post(configuration::reload))
@@ -170,8 +176,8 @@ async fn metrics(State(source): Source) -> impl IntoResponse {
     typed("text/plain; version=0.0.4; charset=utf-8", source.metrics())
 }
 
-fn typed(media: &'static str, body: String) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, HeaderValue::from_static(media))], body)
+fn typed(media: &'static str, body: impl Into<Body>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, HeaderValue::from_static(media))], body.into())
 }
 
 /// What is said here is for the one who asked, now, and is what it says it is.

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
+use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init, remove_watch};
 
 use super::Shared;
 use super::history::Trigger;
@@ -114,15 +114,18 @@ fn watch(shared: &Shared) {
         let mut limit = next_end.map(|end| end.saturating_duration_since(Instant::now()));
         if is_watching {
             let files = shared.watched.files();
-            if marks.are_of_others(&files) || told.is_none() {
-                told = Inotify::of(&files).ok();
+            if told.is_none() {
+                told = Inotify::new().ok();
+            }
+            // Before the files are looked at, so that nothing is missed in between.
+            if let Some(told) = &mut told {
+                told.follow(&files);
             }
             let now = Marks::of(files);
             if marks != now {
                 marks = settled(told.as_ref(), now);
                 // The result is in the log, the metric and the admin API.
                 let _ = shared.reload(Trigger::File);
-                told = None;
                 continue;
             }
             let look = if told.is_some() { LOOK } else { BLIND_LOOK };
@@ -153,7 +156,7 @@ fn settled(told: Option<&Inotify>, mut marks: Marks) -> Marks {
 
 /// Sleeps until something is told, somebody rings, or the time is over.
 fn wait(told: Option<&Inotify>, bell: Option<&OwnedFd>, limit: Option<Duration>) {
-    let told = told.map(|told| told.0.as_fd());
+    let told = told.map(|told| told.fd.as_fd());
     let fds = [told, bell.map(AsFd::as_fd)];
     let mut polled: Vec<PollFd<'_>> = fds
         .iter()
@@ -192,18 +195,24 @@ impl Marks {
     fn files(&self) -> Vec<PathBuf> {
         self.0.iter().map(|(file, _)| file.clone()).collect()
     }
-
-    fn are_of_others(&self, files: &[PathBuf]) -> bool {
-        !self.0.iter().map(|(file, _)| file).eq(files)
-    }
 }
 
-/// The kernel's word of changes.
-struct Inotify(OwnedFd);
+/// The kernel's word of changes. It is opened once: the kernel takes its time to close one, seconds on a busy machine.
+struct Inotify {
+    fd: OwnedFd,
+    /// What is watched, by the kernel's numbers.
+    watches: Vec<i32>,
+}
 
 impl Inotify {
-    fn of(files: &[PathBuf]) -> io::Result<Self> {
-        let inotify = init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
+    fn new() -> io::Result<Self> {
+        let fd = init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
+        let watches = Vec::new();
+        Ok(Self { fd, watches })
+    }
+
+    /// Listens to what becomes of these files, and of no others. What is listened to already keeps its number.
+    fn follow(&mut self, files: &[PathBuf]) {
         let in_folder = WatchFlags::CREATE
             | WatchFlags::MOVED_TO
             | WatchFlags::MOVED_FROM
@@ -212,14 +221,19 @@ impl Inotify {
             | WatchFlags::ONLYDIR;
         // A single file that is mounted is written to where its folder is another.
         let in_file = WatchFlags::MODIFY | WatchFlags::CLOSE_WRITE | WatchFlags::ATTRIB;
+        let mut watches = Vec::new();
         for file in files {
-            for folder in folders(file) {
+            let folders = folders(file).into_iter().map(|folder| (folder, in_folder));
+            for (path, flags) in folders.chain(std::iter::once((file.clone(), in_file))) {
                 // One that is not there is found by looking, once it is.
-                let _ = add_watch(&inotify, &folder, in_folder);
+                watches.extend(add_watch(&self.fd, &path, flags));
             }
-            let _ = add_watch(&inotify, file, in_file);
         }
-        Ok(Self(inotify))
+        for old in self.watches.iter().filter(|old| !watches.contains(old)) {
+            // It may be gone by itself, with its file.
+            let _ = remove_watch(&self.fd, *old);
+        }
+        self.watches = watches;
     }
 }
 
@@ -293,7 +307,9 @@ mod tests {
         }
         symlink("1", root.join("data")).unwrap();
         let file = vec![root.join("data/app.yaml")];
-        let (before, inotify) = (Marks::of(file.clone()), Inotify::of(&file).unwrap());
+        let mut inotify = Inotify::new().unwrap();
+        inotify.follow(&file);
+        let before = Marks::of(file.clone());
         symlink("2", root.join("next")).unwrap();
         std::fs::rename(root.join("next"), root.join("data")).unwrap();
         let began = Instant::now();

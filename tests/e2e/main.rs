@@ -10,6 +10,7 @@
 )]
 
 mod aborts;
+mod admin;
 mod auto;
 mod backpressure;
 mod cache;
