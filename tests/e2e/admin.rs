@@ -1,4 +1,4 @@
-//! The admin API as its OpenAPI document has it: what it refuses, and that it answers what it says.
+//! The admin API as its `OpenAPI` document has it: what it refuses, and that it answers what it says.
 
 use std::fmt::Write as _;
 
@@ -295,10 +295,9 @@ fn check(value: &Value, schema: &Value, document: &Value, path: &str, wrong: &mu
     }
     for (name, value) in entries {
         let path = format!("{path}.{name}");
-        match (properties.get(name), &schema["additionalProperties"]) {
-            (Some(schema), _) => check(value, schema, document, &path, wrong),
-            (None, Value::Bool(false)) => wrong.push(format!("{path}: not in the document")),
-            (None, schema) => check(value, schema, document, &path, wrong),
+        match properties.get(name).unwrap_or(&schema["additionalProperties"]) {
+            Value::Bool(false) => wrong.push(format!("{path}: not in the document")),
+            schema => check(value, schema, document, &path, wrong),
         }
     }
 }
