@@ -27,6 +27,8 @@ pub struct AttemptRecord {
     pub endpoint: Arc<str>,
     /// When the try began.
     pub started: Instant,
+    /// When its connection was there; `None` where none was.
+    pub connected: Option<Instant>,
     /// When its response was complete, or it failed.
     pub ended: Instant,
     /// Whether it went over a pooled connection.
