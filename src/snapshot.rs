@@ -19,12 +19,15 @@ use self::routes::RouteTable;
 pub(crate) use self::upstreams::{Destination, Destinations};
 use crate::config::ConnectionLimits as ConfiguredLimits;
 use crate::engine::{Forwarding, PoolLimits};
+use crate::explain::Explain;
 use crate::upstream::{Endpoint, Protocol, Wanted};
 
 /// Everything an exchange needs to know.
 pub(crate) struct Snapshot {
     inbound: Option<Side>,
     outbound: Option<Side>,
+    /// What is remembered of exchanges.
+    pub(crate) explain: Explain,
     /// The upstreams.
     pub(crate) destinations: Destinations,
 }

@@ -90,6 +90,11 @@ impl Ledger {
         self.entries.iter().any(is_it)
     }
 
+    /// Bytes it has in memory beside itself.
+    pub fn size(&self) -> usize {
+        self.entries.capacity() * size_of::<Entry>()
+    }
+
     /// How many decisions were made after the ledger was full.
     pub fn dropped(&self) -> u32 {
         self.dropped

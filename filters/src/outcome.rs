@@ -39,6 +39,13 @@ pub struct AttemptRecord {
     pub span_id: Option<SpanId>,
 }
 
+impl AttemptRecord {
+    /// Whether there was a response head.
+    pub fn is_answered(&self) -> bool {
+        matches!(self.result, AttemptResult::Answered(_))
+    }
+}
+
 /// The whole story, told once to every filter that was entered.
 #[derive(Clone, Debug)]
 pub struct Outcome {

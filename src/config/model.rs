@@ -7,6 +7,7 @@
 
 mod address;
 mod admin;
+mod explain;
 mod filters;
 mod forwarded;
 mod listeners;
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::address::{AppAddress, Authority, ListenAddress, NameServer};
 pub use self::admin::Admin;
+pub use self::explain::{Explain, ExplainHeader, TraceUrl};
 pub(super) use self::filters::COMMON_KEYS;
 pub use self::filters::FilterSettings;
 pub use self::forwarded::{Cidr, Forwarded, ForwardedStyle};
@@ -90,6 +92,9 @@ pub struct Config {
     /// Traces and metrics.
     #[serde(default)]
     pub telemetry: Telemetry,
+    /// What is remembered of exchanges, so that the admin API can explain them.
+    #[serde(default)]
+    pub explain: Explain,
     /// How the sidecar stops.
     #[serde(default)]
     pub shutdown: Shutdown,

@@ -19,6 +19,7 @@ use super::sockets::{Heritage, Listening, Role};
 use super::{Running, Shared, control, workers};
 use crate::config::{Config, ConfigErrors, ListenAddress, Loaded, OtlpProtocol};
 use crate::engine::Dispatch;
+use crate::explain::Recorder;
 use crate::listener::OpenConnections;
 use crate::snapshot::{self, Ground};
 use crate::telemetry::{
@@ -216,6 +217,7 @@ fn ground(
     let (lines, writer) = LineWriter::start(Box::new(io::stdout()), &metrics)?;
     let lines: Arc<dyn LineSink> = lines;
     let ground = Ground {
+        recorder: Arc::new(Recorder::new(&registry)),
         registry,
         telemetry: Telemetry {
             metrics,
@@ -237,6 +239,7 @@ fn ground(
 /// What filters are checked against when nothing runs: everything they report is dropped.
 pub(crate) fn dry_ground(config: &Config, registry: Registry) -> Ground {
     Ground {
+        recorder: Arc::new(Recorder::new(&registry)),
         registry,
         telemetry: Telemetry {
             metrics: Metrics::default(),
