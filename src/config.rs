@@ -34,6 +34,7 @@ pub use self::de::{deserialize, deserialize_erased};
 pub use self::error::{ConfigError, ConfigErrors, ConfigWarnings, Sources, suggest};
 pub use self::expand::Environment;
 pub use self::explain::explain;
+pub(crate) use self::explain::settings;
 pub use self::layers::BUILT_IN;
 pub use self::loaded::{ConfiguredFilter, Loaded};
 pub use self::model::*;

@@ -29,6 +29,15 @@ pub fn explain(loaded: &Loaded) -> String {
     writer.out
 }
 
+/// A filter's settings in the same form, indented by so many spaces.
+pub(crate) fn settings(settings: &Node, indent: usize) -> String {
+    let mut writer = Writer { out: String::new() };
+    for (key, value) in settings.entries() {
+        writer.entry(indent, &yaml::text(&key.name), &Item::Raw(value));
+    }
+    writer.out
+}
+
 /// A value to write.
 enum Item<'v> {
     /// A value of the typed configuration, and what was written for it.
