@@ -114,6 +114,13 @@ pub(crate) const WORDS: Words = &[
             "a second try was made beside the first",
         ],
     ),
+    (
+        "hedge_denied",
+        &[
+            "no second try was made beside the first, which had no answer after {0}: the budget for more tries is spent",
+            "no second try was made beside the first: the budget for more tries is spent",
+        ],
+    ),
     ("hedge_won", &["the second try was answered first"]),
     (
         "stale_connection_retried",

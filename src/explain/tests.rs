@@ -439,3 +439,38 @@ fn a_list_is_narrowed_down() {
     }
     assert_eq!(shown(&recorder)[0]["method"], "POST");
 }
+
+/// `docs/explain.md` lists every reason as it is told. To write the list anew, run with `BLESS=1`.
+#[test]
+fn the_manual_has_every_reason() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/explain.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    let (before, rest) = page.split_once("<!-- words -->\n").unwrap();
+    let (_, after) = rest.split_once("<!-- end -->").unwrap();
+    let mut table = "| filter | reason | in words |\n| --- | --- | --- |\n".to_owned();
+    let recorder = Recorder::new(&Registry::builtin());
+    for (filter, words) in recorder.words.all() {
+        for (reason, ways) in *words {
+            let blanks = ["{0}", "{1}", "{method}", "{endpoint}", "{upstream}"];
+            let said = blanks
+                .iter()
+                .fold(ways[0].to_owned(), |said, blank| said.replace(blank, "…"));
+            let (reason, kind) = reason.split_once('.').unwrap_or((reason, ""));
+            let kind = if kind.is_empty() {
+                String::new()
+            } else {
+                format!(" ({})", kind.replace('_', " "))
+            };
+            table.push_str(&format!("| `{filter}` | `{reason}`{kind} | {said} |\n"));
+        }
+    }
+    let written = format!("{before}<!-- words -->\n{table}<!-- end -->{after}");
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(path, written).unwrap();
+    } else {
+        assert!(
+            written == page,
+            "the words of docs/explain.md are old: run with BLESS=1"
+        );
+    }
+}

@@ -568,16 +568,17 @@ impl Inner {
             receiving.pieces.push(piece);
         }
         if end {
-            self.received(fetch);
+            self.received(exchange, fetch);
         }
     }
 
     /// The response is there as a whole.
-    fn received(&self, fetch: &mut Fetch) {
+    fn received(&self, exchange: &mut Exchange, fetch: &mut Fetch) {
         let Some(receiving) = fetch.receiving.take() else {
             return;
         };
         if receiving.expected.is_some_and(|expected| expected != receiving.size) {
+            exchange.ledger.enter(NAME, "incomplete");
             fetch.give_up();
             return;
         }

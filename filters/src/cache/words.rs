@@ -145,5 +145,9 @@ pub(super) const WORDS: Words = &[
             "not stored: the body is larger than `max_body`",
         ],
     ),
+    (
+        "incomplete",
+        &["not stored after all: the body is not as long as the response says"],
+    ),
     ("store_busy", &["not stored: too much is being received at once"]),
 ];

@@ -32,7 +32,7 @@ pub(super) const WORDS: Words = &[
             "the answer is not kept: it is larger than `max_response`",
         ],
     ),
-    ("store_full", &["not protected: there is no room for one more key"]),
+    ("store_full", &["not protected: there is no room left in the store"]),
     (
         "body_too_large",
         &[

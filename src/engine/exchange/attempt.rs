@@ -129,20 +129,29 @@ impl Run<'_> {
             connected,
         );
         pump.head_until = head_until;
+        let mut denied = None;
         let sending = pump.send_until_head(&mut self.replay);
         let head = match &hedge {
             None => sending.await,
             Some(hedge) => match clock::within(Some(hedge.after), sending).await {
                 Some(head) => head,
                 None if pump.request_sent && hedge.permit.take() => return Box::pin(self.race(under_way)).await,
-                None => pump.until_head().await,
+                None => {
+                    denied = pump.request_sent.then_some(hedge.after);
+                    pump.until_head().await
+                }
             },
         };
-        Heard {
+        let heard = Heard {
             head,
             request_sent: pump.request_sent,
             at: pump.moved,
+        };
+        if let Some(after) = denied {
+            let ledger = &mut self.story.exchange.ledger;
+            ledger.enter_with("engine", "hedge_denied", Fact::Time(after));
         }
+        heard
     }
 
     /// Goes on with two tries, of which the one that is heard first stays.
