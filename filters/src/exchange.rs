@@ -91,6 +91,7 @@ impl Timing {
 }
 
 /// One request and its response, as filters see it.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Exchange {
     /// The matched route.
     pub route: Arc<Route>,

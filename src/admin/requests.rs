@@ -65,13 +65,11 @@ pub(super) async fn one(State(source): Source, Path(id): Path<String>) -> Respon
             .into_response();
     };
     let (recorder, trace_url) = source.recorder();
-    match recorder.get(number) {
-        Some(record) => Json(in_full(&record, &recorder.words, trace_url.as_ref())).into_response(),
-        None => {
-            let why = "no request of that id is remembered: it was not kept, or newer ones have taken its place\n";
-            (StatusCode::NOT_FOUND, why).into_response()
-        }
-    }
+    let Some(record) = recorder.get(number) else {
+        let why = "no request of that id is remembered: it was not kept, or newer ones have taken its place\n";
+        return (StatusCode::NOT_FOUND, why).into_response();
+    };
+    Json(in_full(&record, &recorder.words, trace_url.as_ref())).into_response()
 }
 
 /// What the query means, or what is wrong with it.

@@ -1,5 +1,6 @@
 //! What is kept, what pushes out what, and what a record says.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,13 +13,13 @@ use serde_json::{Value, json};
 use super::record::Story;
 use super::*;
 
-fn explain(settings: config::Explain) -> Explain {
-    Explain::from(&settings)
+fn explain(settings: &config::Explain) -> Explain {
+    Explain::from(settings)
 }
 
 /// Keeps all that is neither slow nor failed, too.
 fn all() -> Explain {
-    explain(config::Explain {
+    explain(&config::Explain {
         sample: pillion_filters::units::Share(1.0),
         ..config::Explain::default()
     })
@@ -54,7 +55,7 @@ fn shown(recorder: &Recorder) -> Vec<Value> {
 
 #[test]
 fn what_failed_and_what_was_slow_is_kept_and_a_share_of_the_rest() {
-    let explain = explain(config::Explain {
+    let explain = explain(&config::Explain {
         sample: pillion_filters::units::Share(0.0),
         ..config::Explain::default()
     });
@@ -99,7 +100,7 @@ fn what_failed_and_what_was_slow_is_kept_and_a_share_of_the_rest() {
 
 #[test]
 fn nothing_is_kept_when_it_is_off() {
-    let off = explain(config::Explain {
+    let off = explain(&config::Explain {
         enabled: false,
         sample: pillion_filters::units::Share(1.0),
         ..config::Explain::default()
@@ -461,7 +462,7 @@ fn the_manual_has_every_reason() {
             } else {
                 format!(" ({})", kind.replace('_', " "))
             };
-            table.push_str(&format!("| `{filter}` | `{reason}`{kind} | {said} |\n"));
+            let _ = writeln!(table, "| `{filter}` | `{reason}`{kind} | {said} |");
         }
     }
     let written = format!("{before}<!-- words -->\n{table}<!-- end -->{after}");

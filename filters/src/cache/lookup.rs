@@ -218,8 +218,8 @@ impl Inner {
         let why = Why {
             forward,
             detail,
-            leads,
             fact,
+            leads,
         };
         self.fetch(exchange, written, entry, why, asked)
     }

@@ -10,7 +10,7 @@ pub fn took(time: Duration) -> String {
         0 => {
             let micros = time.as_micros();
             let tenths = micros / 100;
-            match (micros % 1_000 == 0, tenths) {
+            match (micros.is_multiple_of(1_000), tenths) {
                 (true, _) => format!("{millis}ms"),
                 (false, 0) => format!("{micros}us"),
                 _ => format!("{}.{}ms", tenths / 10, tenths % 10),

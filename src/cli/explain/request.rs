@@ -48,8 +48,9 @@ pub(super) fn explain(
     let origin = place.and_then(written).unwrap_or_default();
     page.line(&format!("route      {}{origin}", route.route.name));
     if let Some((_, held)) = told.last().filter(|_| route.route.matched) {
-        held.iter()
-            .for_each(|(condition, _)| page.line(&format!("  because {condition}")));
+        for (condition, _) in held {
+            page.line(&format!("  because {condition}"));
+        }
     } else {
         page.line("  because no other route matches");
     }
