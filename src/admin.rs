@@ -324,6 +324,9 @@ mod tests {
         for (path, header, status) in [
             ("/config", "", 401),
             ("/upstreams", "", 401),
+            ("/requests", "", 401),
+            ("/requests/1", "", 401),
+            ("/requests", "\nAuthorization: Bearer secret", 200),
             ("/metrics", "\nAuthorization: Bearer wrong", 401),
             ("/metrics", "\nAuthorization: Basic secret", 401),
             ("/metrics", "\nAuthorization: Bearer secret", 200),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::{Answer, App, GET, H2Client, OK, PATIENCE, Peer, Setup, Sidecar, nobody, wait};
+use crate::support::{Answer, App, GET, H2Client, OK, PATIENCE, Peer, Process, Setup, Sidecar, nobody, wait};
 
 /// What is remembered whatever becomes of it.
 const ALL: &str = "explain: { sample: 1 }";
@@ -210,6 +210,67 @@ fn an_open_breaker() {
     let at = told["at"].as_str().unwrap().split('T').nth(1).unwrap();
     let ago = (seconds(at) - seconds(clock)).rem_euclid(86_400);
     assert!((0..=60).contains(&ago), "{said} at {at}");
+}
+
+/// How long an app takes that is slow.
+const SLOW: Duration = Duration::from_millis(30);
+
+#[test]
+fn what_is_slow_is_remembered_but_not_a_stream_of_events_for_being_long() {
+    let app = App::listen();
+    let sidecar = Sidecar::setup(&app).with("explain: { slow: 20ms, sample: 0 }").start();
+    let mut client = sidecar.connect();
+    client.send("GET /events HTTP/1.1\r\nHost: a\r\n\r\n");
+    let mut served = app.accept();
+    served.read_head();
+    served.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 4\r\n\r\na");
+    client.read_until("\r\n\r\na");
+    assert!(client.is_silent_for(SLOW));
+    served.send("bcd");
+    client.read_until("bcd");
+    client.send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n");
+    served.read_head();
+    assert!(client.is_silent_for(SLOW));
+    served.send(OK);
+    client.read_answer();
+    let slow = remembered(&sidecar, "", 1);
+    assert_eq!(slow.len(), 1, "{slow:?}");
+    assert_eq!(
+        (&slow[0]["target"], &slow[0]["kept_because"]),
+        (&"/slow".into(), &"slow".into())
+    );
+    assert_eq!(remembered(&sidecar, "?min_duration=30ms", 1).len(), 1);
+    assert_eq!(remembered(&sidecar, "?min_duration=1h", 0).len(), 0);
+}
+
+#[test]
+fn what_is_remembered_outlives_a_reload_that_changes_what_is() {
+    let setup = || Setup::before(format!("http://{}", nobody())).filters("limits: { body: 1B }");
+    let yaml = |settings: &str| setup().with(settings).yaml();
+    let mut process = Process::run(&yaml("explain: { sample: 0 }"));
+    let inbound = process.inbound();
+    assert_eq!(send(inbound, "GET /before HTTP/1.1\r\nHost: a\r\n\r\n").status, 502);
+    // No error, so it is not remembered yet.
+    let refused = "POST /asked HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi";
+    assert_eq!(send(inbound, refused).status, 413);
+    process.configure(&yaml("explain: { sample: 1 }"));
+    assert_eq!(process.reload().status, 200);
+    assert_eq!(send(inbound, refused).status, 413);
+    let deadline = Instant::now() + PATIENCE;
+    let targets = loop {
+        let told = ask(process.admin(), "/requests").json();
+        let requests = told["requests"].as_array().unwrap().iter();
+        let targets: Vec<String> = requests.map(|one| one["target"].as_str().unwrap().to_owned()).collect();
+        if targets.len() == 2 {
+            break targets;
+        }
+        assert!(Instant::now() < deadline, "{told}");
+        std::thread::sleep(Duration::from_millis(2));
+    };
+    assert_eq!(targets, ["/asked", "/before"]);
+    process.configure(&yaml("explain: { enabled: false }"));
+    assert_eq!(process.reload().status, 200);
+    assert_eq!(ask(process.admin(), "/requests").json()["kept"], 0);
 }
 
 #[test]

@@ -62,6 +62,38 @@ fn what_has_no_words_is_read_as_it_is_written() {
     assert_eq!(say(words, "left", Fact::Kind("mine")), "left, being mine");
 }
 
+/// One from elsewhere.
+struct Strange;
+
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+impl crate::Plugin for Strange {
+    const NAME: &'static str = "strange";
+    type Config = Nothing;
+    const WORDS: Words = &[("odd", &["it was odd"])];
+
+    fn build(_: Nothing, _: &crate::Context<'_>) -> Result<std::sync::Arc<dyn crate::Filter>, crate::BuildError> {
+        Err(crate::BuildError::Meaning("is never built".to_owned()))
+    }
+}
+
+#[test]
+fn a_plugin_from_elsewhere_has_words_too() {
+    let dictionary = Dictionary::of(&Registry::builtin().with::<Strange>());
+    let say = |reason| {
+        let entry = Entry {
+            filter: "strange",
+            reason,
+            fact: Fact::None,
+        };
+        dictionary.say(&entry, &TOLD)
+    };
+    assert_eq!(say("odd"), "it was odd");
+    assert_eq!(say("even_more_odd"), "even more odd");
+}
+
 /// Of every plugin, reasons are told once, and the last way to put one needs nothing but what every exchange has.
 #[test]
 fn all_words_can_be_said() {
