@@ -15,6 +15,8 @@
 //! | `GET /cache` | what the caches hold and have done, as JSON; `?top=50` for more of the most used responses |
 //! | `POST /cache/purge` | forgets stored responses: `{"url": …}`, `{"prefix": …}`, `{"tag": …}` or `{"everything": true}` |
 //! | `POST /cache/warm` | fetches `{"urls": […]}` |
+//! | `GET /requests` | recent exchanges, as JSON, the newest first; `?route=`, `direction`, `status`, `method`, `min_duration`, `filter`, `reason`, `trace` and `limit` narrow them down |
+//! | `GET /requests/{id}` | one of them: timing by phase, tries, and who decided what and why |
 //! | `GET /upstreams` | upstreams with their endpoints and how each stands; circuit breakers, what they are in and why; as JSON |
 //! | `POST /upstreams/breakers` | `{"direction": "inbound", "upstream": "app", "force": "open"}`: forces one `open` or `closed`, or leaves it to itself with `auto` |
 //! | `POST /reload` | reads the configuration again: 200, or 422 with what is wrong with it |
@@ -31,6 +33,7 @@ mod cache;
 mod configuration;
 mod filters;
 mod guard;
+mod requests;
 mod upstreams;
 
 use std::io;
@@ -54,6 +57,8 @@ use tokio::net::TcpListener;
 
 pub use self::filters::{ChangeError, FilterChange, FilterRestore};
 use self::guard::Guard;
+use crate::config::TraceUrl;
+use crate::explain::Recorder;
 
 /// What there is to ask, for programs (`OpenAPI` 3.1).
 const OPENAPI: &str = include_str!("admin/openapi.json");
@@ -88,6 +93,8 @@ pub trait AdminSource: Send + Sync + 'static {
     fn breakers(&self) -> Vec<(Direction, String, Arc<Breakers>)>;
     /// The upstreams, each as JSON.
     fn upstreams(&self) -> Vec<Value>;
+    /// What is remembered of exchanges, and where their traces can be looked at.
+    fn recorder(&self) -> (Arc<Recorder>, Option<TraceUrl>);
     /// Reads the configuration again. The error is for the person who wrote it; then nothing has changed.
     fn reload(&self) -> Result<(), String>;
 }
@@ -149,6 +156,8 @@ fn router(source: Arc<dyn AdminSource>, guard: Guard) -> Router {
         .route("/cache", get(cache::show))
         .route("/cache/purge", post(cache::purge))
         .route("/cache/warm", post(cache::warm))
+        .route("/requests", get(requests::list))
+        .route("/requests/{id}", get(requests::one))
         .route("/upstreams", get(upstreams::show))
         .route("/upstreams/breakers", post(upstreams::force))
         .route_layer(from_fn_with_state(guard.clone(), guard::authorized))
@@ -245,6 +254,9 @@ mod tests {
         }
         fn upstreams(&self) -> Vec<Value> {
             Vec::new()
+        }
+        fn recorder(&self) -> (Arc<Recorder>, Option<TraceUrl>) {
+            (Arc::new(Recorder::new(&pillion_filters::Registry::builtin())), None)
         }
         fn reload(&self) -> Result<(), String> {
             self.reloads.lock().unwrap().pop().unwrap_or(Ok(()))
@@ -354,6 +366,9 @@ mod tests {
         for (path, header, status) in [
             ("/config", "", 401),
             ("/upstreams", "", 401),
+            ("/requests", "", 401),
+            ("/requests/1", "", 401),
+            ("/requests", "\nAuthorization: Bearer secret", 200),
             ("/metrics", "\nAuthorization: Bearer wrong", 401),
             ("/metrics", "\nAuthorization: Basic secret", 401),
             ("/metrics", "\nAuthorization: Bearer secret", 200),

@@ -23,7 +23,8 @@ use super::sockets::Listening;
 use super::successor::Program;
 use super::{Shared, filters};
 use crate::admin::{self, AdminSource, ChangeError, FilterChange, FilterRestore, Readiness};
-use crate::config::{self, Difference, Override};
+use crate::config::{self, Difference, Override, TraceUrl};
+use crate::explain::Recorder;
 use crate::upstream::Address;
 
 /// How long `/readyz` waits for the app to take a connection.
@@ -168,6 +169,11 @@ impl AdminSource for Source {
         let groups = self.0.ground.upstreams.all();
         let told = groups.iter().map(|group| serde_json::to_value(group.status(now)));
         told.filter_map(Result::ok).collect()
+    }
+
+    fn recorder(&self) -> (Arc<Recorder>, Option<TraceUrl>) {
+        let trace_url = self.0.loaded.load().config.explain.trace_url.clone();
+        (self.0.ground.recorder.clone(), trace_url)
     }
 
     fn reload(&self) -> Result<(), String> {
