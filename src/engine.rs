@@ -20,7 +20,7 @@ mod tunnel;
 mod up;
 
 pub(crate) use background::{Dispatch, Jobs};
-pub(crate) use connect::Connector;
+pub(crate) use connect::{Connector, Pooled};
 pub(crate) use down::{Down, Kept};
 pub(crate) use exchange::{refuse_unread, serve};
 pub(crate) use heads::{Forwarding, Style};
