@@ -12,7 +12,7 @@ use std::time::Duration;
 
 pub(crate) use http2::{H2App, H2Client, collect, read_body, send_body, wait};
 pub(crate) use peer::{Answer, App, Peer, fields, nobody};
-pub(crate) use sidecar::{Process, Setup, Sidecar};
+pub(crate) use sidecar::{Process, Setup, Sidecar, ask};
 
 /// How long anything may take that should happen at once. Long, since nothing that goes well waits for it and a machine may
 /// have other things to do.
