@@ -123,7 +123,7 @@ pub(super) async fn change(State(source): Source, Path(filter): Path<String>, As
     if ttl.is_some_and(|ttl| ttl.is_zero()) {
         return unprocessable("ttl: must be longer than 0s");
     }
-    if is_too_long(&by) || is_too_long(&reason) {
+    if is_too_long(by.as_deref()) || is_too_long(reason.as_deref()) {
         return unprocessable(TOO_LONG);
     }
     answer(source.change_filter(FilterChange {
@@ -149,7 +149,7 @@ pub(super) async fn restore(
         by,
         reason,
     } = asked;
-    if is_too_long(&by) || is_too_long(&reason) {
+    if is_too_long(by.as_deref()) || is_too_long(reason.as_deref()) {
         return refused(StatusCode::UNPROCESSABLE_ENTITY, TOO_LONG);
     }
     answer(source.restore_filter(FilterRestore {
@@ -162,8 +162,8 @@ pub(super) async fn restore(
 }
 
 /// The history keeps them.
-fn is_too_long(words: &Option<String>) -> bool {
-    words.as_ref().is_some_and(|words| words.chars().count() > MAX_WORDS)
+fn is_too_long(words: Option<&str>) -> bool {
+    words.is_some_and(|words| words.chars().count() > MAX_WORDS)
 }
 
 fn answer(changed: Result<Value, ChangeError>) -> Response {
