@@ -29,7 +29,7 @@ use pillion_filters::{End, Exchange, Outcome};
 
 pub(crate) use self::record::{Record, Story};
 pub use self::recorder::Recorder;
-use crate::config::{self, Cidr};
+use crate::config::{self, Cidr, Loaded, Secret};
 use crate::engine::CLIENT_STALLED;
 
 /// Why an exchange is remembered.
@@ -67,6 +67,8 @@ pub(crate) struct Explain {
     pub(crate) allow: Vec<Cidr>,
     show_query: Vec<String>,
     show_headers: Vec<HeaderName>,
+    /// What a filter may write to a header, and nobody is to see.
+    put_in: Vec<Secret>,
 }
 
 impl From<&config::Explain> for Explain {
@@ -85,11 +87,20 @@ impl From<&config::Explain> for Explain {
             allow: config.header.allow.clone(),
             show_query: config.show_query.clone(),
             show_headers: headers.filter_map(|name| name.parse().ok()).collect(),
+            put_in: Vec::new(),
         }
     }
 }
 
 impl Explain {
+    /// What a configuration says, without what it was given by variables and files.
+    pub(crate) fn of(loaded: &Loaded) -> Self {
+        Self {
+            put_in: loaded.put_in(),
+            ..Self::from(&loaded.config.explain)
+        }
+    }
+
     /// Whether an exchange is remembered, and why. `streams` says that its response lasts as long as the app has something to say.
     pub(crate) fn keeps(&self, exchange: &Exchange, outcome: &Outcome, streams: bool) -> Option<Why> {
         if !self.enabled {

@@ -11,7 +11,7 @@ use pillion_filters::Direction;
 
 use super::error::{ConfigError, Sources};
 use super::merge::merge;
-use super::model::Config;
+use super::model::{Config, Secret};
 use super::node::{Key, Kind, Node, Position};
 use super::overlay::Override;
 
@@ -68,6 +68,16 @@ impl Loaded {
     /// Whether the files say the same, in the same places.
     pub fn is_same_text(&self, other: &Self) -> bool {
         self.base() == other.base()
+    }
+
+    /// What variables and files put into filters' settings: whole values, and of longer ones the parts that were put in. What is too
+    /// short to be told from other text is left out.
+    pub(crate) fn put_in(&self) -> Vec<Secret> {
+        let mut found = Vec::new();
+        put_in(&self.tree, false, &mut found);
+        found.sort_unstable();
+        found.dedup();
+        found.into_iter().map(|text| Secret::from(text.to_owned())).collect()
     }
 
     /// The filters that take part, in order, for a direction and the route at that place in `routes`.
@@ -204,5 +214,27 @@ impl Loaded {
             || Position::whole(&Arc::from(super::BUILT_IN)),
             |element| element.pos.clone(),
         )
+    }
+}
+
+/// A shorter value is told from other text by being all of it, if at all.
+const WHOLE: usize = 4;
+const PART: usize = 8;
+
+fn put_in<'n>(node: &'n Node, is_setting: bool, found: &mut Vec<&'n str>) {
+    if let Some(variables) = node.variables.as_deref().filter(|_| is_setting) {
+        let values = variables.values.iter().map(String::as_str);
+        let mut parts: Vec<&str> = values.filter(|value| !value.is_empty()).collect();
+        if !parts.is_empty() {
+            parts.retain(|value| value.len() >= PART);
+            found.extend(parts);
+            found.extend(Some(&*variables.expanded).filter(|all| all.len() >= WHOLE));
+        }
+    }
+    for element in node.elements() {
+        put_in(element, is_setting, found);
+    }
+    for (key, value) in node.entries() {
+        put_in(value, is_setting || key.name == "filters", found);
     }
 }

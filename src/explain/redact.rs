@@ -3,12 +3,15 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::Explain;
+use crate::config::Secret;
 
 const REDACTED: &str = "[redacted]";
 /// The longest target that is kept whole, in bytes.
 pub(super) const TARGET: usize = 1024;
 /// The longest header value that is kept whole, in bytes.
 pub(super) const VALUE: usize = 128;
+/// A shorter secret is known where it is all of a value.
+const PART: usize = 8;
 /// More header fields are not kept.
 const FIELDS: usize = 32;
 /// What tells of a secret in the name of a header.
@@ -116,6 +119,9 @@ fn header(name: &HeaderName, value: &HeaderValue, explain: &Explain) -> String {
         return REDACTED.to_owned();
     }
     let text = String::from_utf8_lossy(value.as_bytes());
+    if !is_shown && is_put_in(&text, explain) {
+        return REDACTED.to_owned();
+    }
     let text = if !is_shown && (text.contains("://") || text.starts_with('/') && text.contains('?')) {
         // A URL, as in `Referer`, has secrets where a target has them.
         target(&text, explain)
@@ -123,6 +129,14 @@ fn header(name: &HeaderName, value: &HeaderValue, explain: &Explain) -> String {
         text.replace('\n', " ")
     };
     cut(text, VALUE)
+}
+
+/// Whether it is what a variable or a secret file put into a filter's settings, or has it in it.
+fn is_put_in(text: &str, explain: &Explain) -> bool {
+    let secrets = explain.put_in.iter().map(Secret::expose);
+    secrets
+        .into_iter()
+        .any(|secret| text == secret || secret.len() >= PART && text.contains(secret))
 }
 
 /// So many bytes at most, and a sign that there was more.

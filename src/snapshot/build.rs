@@ -16,7 +16,7 @@ use crate::config::{
     OutboundProtocol, Position, suggest,
 };
 use crate::engine::{Forwarding, PoolLimits, Style};
-use crate::explain::Recorder;
+use crate::explain::{Explain, Recorder};
 use crate::upstream::{Endpoint, Protocol, Upstreams};
 
 /// The name of the route for what no route matches; its path never becomes a label.
@@ -64,7 +64,7 @@ pub(crate) fn build(loaded: &Loaded, ground: &Ground) -> Result<(Snapshot, Confi
         let snapshot = Snapshot {
             inbound,
             outbound,
-            explain: (&config.explain).into(),
+            explain: Explain::of(loaded),
             destinations,
         };
         Ok((snapshot, warnings))

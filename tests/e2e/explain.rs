@@ -302,6 +302,36 @@ fn what_is_no_request_is_explained_too() {
 }
 
 #[test]
+fn what_a_filter_takes_from_a_secret_file_is_not_remembered() {
+    let app = App::listen();
+    let secret = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("partner-{}", std::process::id()));
+    std::fs::write(&secret, "hunter2\n").unwrap();
+    let set = format!(
+        "{{ x-partner: '${{file:{0}}}', x-both: 'id ${{file:{0}}}', x-plain: shown }}",
+        secret.display()
+    );
+    let setup = Sidecar::setup(&app).filters(&format!("headers: {{ request: {{ set: {set} }} }}"));
+    let sidecar = setup.with(ALL).start();
+    std::fs::remove_file(secret).unwrap();
+    let mut client = sidecar.connect();
+    client.send(GET);
+    let mut origin = app.accept();
+    assert!(origin.read_head().contains("x-partner: hunter2"));
+    origin.send(OK);
+    assert_eq!(client.read_answer().status, 200);
+    let told = explained(&sidecar, 1);
+    assert!(!told.to_string().contains("hunter2"), "{told:#}");
+    let headers = told["request_headers"].as_array().unwrap();
+    for (name, value) in [
+        ("x-partner", "[redacted]"),
+        ("x-both", "[redacted]"),
+        ("x-plain", "shown"),
+    ] {
+        assert!(headers.contains(&serde_json::json!([name, value])), "{told:#}");
+    }
+}
+
+#[test]
 fn no_secret_is_remembered() {
     let app = App::listen();
     let sidecar = Sidecar::setup(&app)
