@@ -11,17 +11,27 @@ use super::history::text;
 use super::overrides::{Active, Overrides};
 use crate::config::{self, Loaded, Node};
 
-/// The filters of a configuration, in the order of the chain; those that are not in it last.
+/// The filters of a configuration, in the order of the chain; those that are not in it last, even one that is nowhere any more if
+/// an operator's change waits for it to come back.
 pub(super) fn all(loaded: &Loaded, overrides: &Overrides, registry: &Registry) -> Vec<Value> {
     let chain = &loaded.config.chain;
     let beside = loaded.config.filters.keys().filter(|name| !chain.contains(name));
-    let names = chain.iter().chain(beside);
-    names.map(|name| one(loaded, overrides, registry, name)).collect()
+    let mut names: Vec<&String> = chain.iter().chain(beside).collect();
+    for active in overrides.all() {
+        if !names.contains(&&active.change.filter) {
+            names.push(&active.change.filter);
+        }
+    }
+    let shown = names.into_iter().map(|name| one(loaded, overrides, registry, name));
+    shown.collect()
 }
 
 /// One of them, if there is one of that name.
 pub(super) fn named(loaded: &Loaded, overrides: &Overrides, registry: &Registry, name: &str) -> Option<Value> {
-    let is_known = loaded.config.chain.iter().any(|known| known == name) || loaded.config.filters.contains_key(name);
+    let is_changed = || overrides.all().iter().any(|active| active.change.filter == name);
+    let is_known = loaded.config.chain.iter().any(|known| known == name)
+        || loaded.config.filters.contains_key(name)
+        || is_changed();
     is_known.then(|| one(loaded, overrides, registry, name))
 }
 
@@ -211,5 +221,32 @@ routes: [{ match: { path: /a }, filters: { cache: { enabled: true } } }, { match
         assert!(places[1]["settings"].as_array().unwrap().contains(&ttl), "{cache:#}");
         assert!(!all[0].to_string().contains("hunter2"), "{:#}", all[0]);
         assert!(named(&loaded, &Overrides::default(), &registry, "nothing").is_none());
+    }
+
+    #[test]
+    fn a_change_of_a_filter_that_is_gone_is_seen() {
+        let text = "
+service: a
+inbound: { listen: '127.0.0.1:0', app: 'http://127.0.0.1:1' }
+chain: [headers]
+";
+        let loaded = config::load_str("a.yaml", text, &["headers", "cache"]).unwrap();
+        let registry = Registry::builtin();
+        let change = config::Override {
+            filter: "pages".to_owned(),
+            direction: None,
+            route: None,
+            enabled: Some(false),
+            settings: None,
+        };
+        let overrides = Overrides::default().with(&Active::new(change, super::super::history::Author::default(), None));
+        let all = all(&loaded, &overrides, &registry);
+        let last = all.last().unwrap();
+        assert_eq!(
+            (&last["name"], &last["in_chain"], &last["enabled"]),
+            (&json!("pages"), &json!(false), &json!(false))
+        );
+        assert_eq!(last["overrides"][0]["applies"], false, "{last:#}");
+        assert_eq!(named(&loaded, &overrides, &registry, "pages").as_ref(), Some(last));
     }
 }
