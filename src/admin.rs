@@ -82,6 +82,8 @@ pub trait AdminSource: Send + Sync + 'static {
     fn config_yaml(&self) -> String;
     /// Each of its values with its origin, as JSON.
     fn config_values(&self) -> Value;
+    /// Notes what an operator did, for the history.
+    fn note(&self, action: &str);
     /// What was changed and what was refused, as JSON.
     fn config_history(&self) -> Value;
     /// The filters, as JSON.
@@ -257,6 +259,7 @@ mod tests {
         fn config_values(&self) -> Value {
             json!({})
         }
+        fn note(&self, _: &str) {}
         fn config_history(&self) -> Value {
             json!({})
         }

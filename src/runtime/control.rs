@@ -9,6 +9,7 @@ use futures_util::future::{BoxFuture, FusedFuture, OptionFuture};
 use pillion_filters::Direction;
 use pillion_filters::cache::Cache;
 use pillion_filters::circuit_breaker::Breakers;
+use pillion_filters::units::HumanDuration;
 use serde_json::{Value, json};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Runtime;
@@ -134,6 +135,10 @@ impl AdminSource for Source {
         })
     }
 
+    fn note(&self, action: &str) {
+        self.0.note_action(action);
+    }
+
     fn config_history(&self) -> Value {
         json!({ "generation": self.generation(), "entries": self.0.history() })
     }
@@ -220,14 +225,11 @@ impl AdminSource for Source {
     fn drain(&self, drain: bool) -> bool {
         let done = self.0.listeners.drain(drain);
         if done {
-            tracing::info!(
-                "{}",
-                if drain {
-                    "draining: clients are sent away"
-                } else {
-                    "no longer draining"
-                }
-            );
+            self.note(if drain {
+                "draining: clients are sent away"
+            } else {
+                "no longer draining"
+            });
         }
         done
     }
@@ -249,7 +251,8 @@ impl AdminSource for Source {
         let choice = level.parse()?;
         let until = ttl.map(|ttl| SystemTime::now().checked_add(ttl).ok_or("the `ttl` is too long"));
         let number = self.0.levels.choose(choice, until.transpose()?);
-        tracing::info!(level, ?ttl, "the log level is chosen");
+        let time = ttl.map_or(String::new(), |ttl| format!(" for {}", HumanDuration(ttl)));
+        self.note(&format!("log level {level}{time}"));
         if let Some(ttl) = ttl {
             let shared = self.0.clone();
             let timer = tokio::spawn(async move {
@@ -263,6 +266,7 @@ impl AdminSource for Source {
 
     fn reset_log_level(&self) {
         self.0.levels.end(None);
+        self.note("log level as configured");
     }
 
     fn reload(&self) -> Result<(), String> {
@@ -358,6 +362,10 @@ impl Signals {
                     _ = hangup.recv() => drop(shared.reload(Trigger::Signal)),
                     _ = upgrade.recv() => match program {
                         Some(program) if successor.is_terminated() => {
+                            for active in shared.overrides().all() {
+                                let filter = &active.change.filter;
+                                tracing::warn!(filter, "changed by the admin API, which the new process does not know of");
+                            }
                             successor = Some(Box::pin(succeed(shared, program)).fuse()).into();
                         }
                         Some(_) => tracing::warn!("a new process is starting already"),
