@@ -11,6 +11,7 @@ mod explain;
 mod filters;
 mod forwarded;
 mod listeners;
+mod reload;
 mod routes;
 mod secret;
 mod telemetry;
@@ -32,6 +33,7 @@ pub(super) use self::filters::COMMON_KEYS;
 pub use self::filters::FilterSettings;
 pub use self::forwarded::{Cidr, Forwarded, ForwardedStyle};
 pub use self::listeners::{ConnectionLimits, Inbound, Outbound, OutboundProtocol, Pool};
+pub use self::reload::Reload;
 pub use self::routes::{HeaderMatch, HostPattern, Match, Method, Route, RouteDirection};
 pub(super) use self::secret::REDACTED;
 pub use self::secret::Secret;
@@ -95,6 +97,9 @@ pub struct Config {
     /// What is remembered of exchanges, so that the admin API can explain them.
     #[serde(default)]
     pub explain: Explain,
+    /// When the configuration is read again.
+    #[serde(default)]
+    pub reload: Reload,
     /// How the sidecar stops.
     #[serde(default)]
     pub shutdown: Shutdown,

@@ -117,7 +117,9 @@ impl Page {
                 format!(" ({})", filter.plugin)
             };
             self.line(&format!("  {}{plugin}{idle}", filter.name));
-            self.0.push_str(&config::settings(&filter.settings, 4));
+            for leaf in config::settings(&filter.settings, loaded) {
+                self.line(&format!("    {}: {} # {}", leaf.key, leaf.value, leaf.origin));
+            }
         }
         let on = |name: &&String| filters.iter().any(|filter| filter.name == **name);
         let off: Vec<&String> = loaded.config.chain.iter().filter(|name| !on(name)).collect();
