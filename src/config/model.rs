@@ -94,12 +94,12 @@ pub struct Config {
     /// Traces and metrics.
     #[serde(default)]
     pub telemetry: Telemetry,
-    /// What is remembered of exchanges, so that the admin API can explain them.
-    #[serde(default)]
-    pub explain: Explain,
     /// When the configuration is read again.
     #[serde(default)]
     pub reload: Reload,
+    /// What is remembered of exchanges, so that the admin API can explain them.
+    #[serde(default)]
+    pub explain: Explain,
     /// How the sidecar stops.
     #[serde(default)]
     pub shutdown: Shutdown,

@@ -117,9 +117,7 @@ impl Page {
                 format!(" ({})", filter.plugin)
             };
             self.line(&format!("  {}{plugin}{idle}", filter.name));
-            for leaf in config::settings(&filter.settings, loaded) {
-                self.line(&format!("    {}: {} # {}", leaf.key, leaf.value, leaf.origin));
-            }
+            self.0.push_str(&config::explain_settings(&filter.settings, 4));
         }
         let on = |name: &&String| filters.iter().any(|filter| filter.name == **name);
         let off: Vec<&String> = loaded.config.chain.iter().filter(|name| !on(name)).collect();
