@@ -214,9 +214,9 @@ fn explain_tells_settings_and_decisions_of_one_request() {
     assert_eq!((done.code, &*done.err), (0, ""));
     for told in [
         "\n  because the path is `/api/*`\n  because the host is `api.example.com`\n  because there is a header `x-beta`\n",
-        "\n  cache\n    ttl: 1m # FILE:9:30\n    key.headers: [X-Tenant] # FILE:4:52\n",
+        "\n  cache\n    ttl: 1m # FILE:9:30\n    key:\n      headers: [X-Tenant] # FILE:4:52\n",
         // What comes from the environment is not shown.
-        "\n    request.set.x-token: \"${PATH}\" # FILE:5:41, from \"${PATH}\"\n",
+        "        x-token: \"${PATH}\" # FILE:5:41, from \"${PATH}\"\n",
         "\n  limits\n    uri_length: 20B # FILE:6:25\n",
         "\n  cache: left alone: the request wants another protocol\n  the request goes to the upstream\n",
     ] {
@@ -247,7 +247,7 @@ fn explain_finds_the_route_by_all_its_conditions() {
             "get",
             "http://example.com/orders?x=1",
             "orders",
-            "limits\n  headers\n    request.set.x-a: \"1\" # ",
+            "limits\n  headers\n    request:\n      set:\n        x-a: \"1\" # ",
         ),
     ] {
         let done = pillion(&["explain", file.name(), method, url]);
