@@ -3,6 +3,7 @@
 //! | request | answer |
 //! | --- | --- |
 //! | `GET /livez` | 200 `ok` while the process turns |
+//! | `GET /` | the page for people, with what it is made of under `/page` |
 //! | `GET /readyz` | 200 when every check is passed, else 503; as JSON, by check |
 //! | `GET /metrics` | Prometheus's text format |
 //! | `GET /config` | the configuration in force, as YAML |
@@ -11,9 +12,12 @@
 //! | `POST /cache/warm` | fetches `{"urls": […]}` |
 //! | `GET /upstreams` | upstreams with their endpoints and how each stands; circuit breakers, what they are in and why; as JSON |
 //! | `POST /upstreams/breakers` | `{"direction": "inbound", "upstream": "app", "force": "open"}`: forces one `open` or `closed`, or leaves it to itself with `auto` |
+//! | `GET /stats` | rate, errors and durations by route as counters, and how the process stands, as JSON |
+//! | `GET /peers` | the same of this sidecar and of those that `admin.peers` names |
 //! | `POST /reload` | reads the configuration again: 200, or 422 with what is wrong with it |
 //!
-//! Who may ask: with a token, whoever presents it as `Authorization: Bearer TOKEN`, else 401. The two probes need none. On a
+//! Who may ask: with a token, whoever presents it as `Authorization: Bearer TOKEN`, else 401. The two probes and the page, which holds no
+//! data of its own, need none. On a
 //! loopback address only requests for `localhost`, `127.0.0.1` and `[::1]` are answered, else 403: a web page may give its
 //! own name this machine's address and then read what it likes (DNS rebinding). A request that changes something and comes
 //! from a web page must come from one of ours, else 403.
@@ -21,7 +25,11 @@
 //! The data path never meets any of this.
 
 mod cache;
+pub(crate) mod client;
 mod guard;
+mod page;
+mod peers;
+pub(crate) mod stats;
 mod upstreams;
 
 use std::io;
@@ -39,10 +47,13 @@ use http::{HeaderValue, StatusCode, header};
 use pillion_filters::Direction;
 use pillion_filters::cache::Cache;
 use pillion_filters::circuit_breaker::Breakers;
+use prometheus::proto::MetricFamily;
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 
 use self::guard::Guard;
+pub use self::stats::Standing;
+use crate::config::AdminPeer;
 
 /// After a shutdown, a request that is still being answered gets so long.
 const LAST_ANSWER: Duration = Duration::from_secs(1);
@@ -62,6 +73,12 @@ pub trait AdminSource: Send + Sync + 'static {
     fn breakers(&self) -> Vec<(Direction, String, Arc<Breakers>)>;
     /// The upstreams, each as JSON.
     fn upstreams(&self) -> Vec<Value>;
+    /// Who this is, and what a configuration or a signal made of it.
+    fn standing(&self) -> Standing;
+    /// All metrics as they are kept.
+    fn families(&self) -> Vec<MetricFamily>;
+    /// The sidecars that the page shows beside this one.
+    fn peers(&self) -> Vec<AdminPeer>;
     /// Reads the configuration again. The error is for the person who wrote it; then nothing has changed.
     fn reload(&self) -> Result<(), String>;
 }
@@ -108,6 +125,7 @@ pub async fn serve(
 
 fn router(source: Arc<dyn AdminSource>, guard: Guard) -> Router {
     let guard = Arc::new(guard);
+    let heard = Arc::new(peers::Heard::default());
     Router::new()
         .route("/metrics", get(metrics))
         .route("/config", get(config))
@@ -117,7 +135,13 @@ fn router(source: Arc<dyn AdminSource>, guard: Guard) -> Router {
         .route("/cache/warm", post(cache::warm))
         .route("/upstreams", get(upstreams::show))
         .route("/upstreams/breakers", post(upstreams::force))
+        .route("/stats", get(stats::show))
+        .route(
+            "/peers",
+            get(async move |State(source): Source| heard.show(&*source).await),
+        )
         .route_layer(from_fn_with_state(guard.clone(), guard::authorized))
+        .merge(page::router())
         .route("/livez", get(async || "ok"))
         .route("/readyz", get(readyz))
         .layer(from_fn_with_state(guard, guard::from_here))
@@ -202,6 +226,15 @@ mod tests {
             Vec::new()
         }
         fn upstreams(&self) -> Vec<Value> {
+            Vec::new()
+        }
+        fn standing(&self) -> Standing {
+            Standing::default()
+        }
+        fn families(&self) -> Vec<MetricFamily> {
+            Vec::new()
+        }
+        fn peers(&self) -> Vec<AdminPeer> {
             Vec::new()
         }
         fn reload(&self) -> Result<(), String> {
@@ -315,6 +348,9 @@ mod tests {
             ("/metrics", "\nAuthorization: Bearer wrong", 401),
             ("/metrics", "\nAuthorization: Basic secret", 401),
             ("/metrics", "\nAuthorization: Bearer secret", 200),
+            ("/stats", "", 401),
+            ("/peers", "", 401),
+            ("/", "", 200),
             ("/livez", "", 200),
             ("/readyz", "", 200),
         ] {
@@ -332,18 +368,13 @@ mod tests {
     #[tokio::test]
     async fn a_name_that_is_not_this_machine_is_refused() {
         for host in ["evil.example", "localhost.evil.example:80"] {
-            let answer = ask(Fake::default(), None, &format!("GET /config HTTP/1.1\nHost: {host}")).await;
-            assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+            for target in ["/config", "/"] {
+                let answer = ask(Fake::default(), None, &format!("GET {target} HTTP/1.1\nHost: {host}")).await;
+                assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+            }
         }
-        for target in ["/", "/nothing"] {
-            let answer = ask(
-                Fake::default(),
-                None,
-                &format!("GET {target} HTTP/1.1\nHost: localhost"),
-            )
-            .await;
-            assert_answer(&answer, 404, "");
-        }
+        let answer = ask(Fake::default(), None, "GET /nothing HTTP/1.1\nHost: localhost").await;
+        assert_answer(&answer, 404, "");
     }
 
     #[tokio::test]

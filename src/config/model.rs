@@ -25,7 +25,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::address::{AppAddress, Authority, ListenAddress, NameServer};
-pub use self::admin::Admin;
+pub use self::admin::{Admin, AdminPeer, AdminUrl};
 pub(super) use self::filters::COMMON_KEYS;
 pub use self::filters::FilterSettings;
 pub use self::forwarded::{Cidr, Forwarded, ForwardedStyle};

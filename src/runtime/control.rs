@@ -18,8 +18,8 @@ use tokio::sync::watch;
 use super::Shared;
 use super::sockets::Listening;
 use super::successor::Program;
-use crate::admin::{self, AdminSource, Readiness};
-use crate::config;
+use crate::admin::{self, AdminSource, Readiness, Standing};
+use crate::config::{self, AdminPeer};
 use crate::upstream::Address;
 
 /// How long `/readyz` waits for the app to take a connection.
@@ -99,6 +99,22 @@ impl AdminSource for Source {
         let groups = self.0.ground.upstreams.all();
         let told = groups.iter().map(|group| serde_json::to_value(group.status(now)));
         told.filter_map(Result::ok).collect()
+    }
+
+    fn standing(&self) -> Standing {
+        Standing {
+            service: self.0.loaded.load().config.service.to_string(),
+            draining: *self.0.draining.borrow() || !self.0.ready.load(Ordering::Relaxed),
+            generation: 1 + self.0.metrics.reloads(),
+        }
+    }
+
+    fn families(&self) -> Vec<prometheus::proto::MetricFamily> {
+        self.0.ground.telemetry.metrics.registry().gather()
+    }
+
+    fn peers(&self) -> Vec<AdminPeer> {
+        self.0.loaded.load().config.admin.peers.clone()
     }
 
     fn reload(&self) -> Result<(), String> {

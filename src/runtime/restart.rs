@@ -1,6 +1,6 @@
 //! What a reload cannot change: it is settled when the sidecar starts.
 
-use crate::config::{Config, ConfigError, ConfigErrors, Loaded};
+use crate::config::{Admin, Config, ConfigError, ConfigErrors, Loaded};
 
 /// Refuses a configuration that leaves an open listener with nothing to do.
 ///
@@ -50,13 +50,21 @@ fn changed(started: &Config, new: &Config) -> Vec<&'static str> {
         ("inbound.listen", inbound.is_some_and(|(a, b)| a.listen != b.listen)),
         ("outbound.listen", outbound.is_some_and(|(a, b)| a.listen != b.listen)),
         ("workers", started.workers != new.workers),
-        ("admin", started.admin != new.admin),
+        ("admin", listening(&started.admin) != listening(&new.admin)),
         ("telemetry", started.telemetry != new.telemetry),
         ("log", started.log != new.log),
         ("service", started.service != new.service),
     ];
     let changed = keys.into_iter().filter(|(_, changed)| *changed);
     changed.map(|(key, _)| key).collect()
+}
+
+/// What of the admin API is fixed at the start; its peers are looked at whenever they are asked.
+fn listening(admin: &Admin) -> Admin {
+    Admin {
+        peers: Vec::new(),
+        ..admin.clone()
+    }
 }
 
 #[cfg(test)]
@@ -92,5 +100,7 @@ mod tests {
         assert!(changed(&before, &loaded(&[INBOUND, OUTBOUND]).config).is_empty());
         let other = loaded(&[&INBOUND.replace(":0'", ":2'"), "workers: 3\n"]).config;
         assert_eq!(changed(&before, &other), ["inbound.listen", "workers"]);
+        let peers = "admin: { peers: [{ name: b, url: 'http://127.0.0.1:2' }] }\n";
+        assert!(changed(&before, &loaded(&[INBOUND, peers]).config).is_empty());
     }
 }
