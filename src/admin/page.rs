@@ -44,6 +44,7 @@ const ASSETS: &[Asset] = assets! {
     "/page/format.js" = SCRIPT "format.js",
     "/page/icon.svg" = SVG "icon.svg",
     "/page/overview.js" = SCRIPT "overview.js",
+    "/page/parts.js" = SCRIPT "parts.js",
     "/page/peers.js" = SCRIPT "peers.js",
     "/page/requests.js" = SCRIPT "requests.js",
     "/page/series.js" = SCRIPT "series.js",
