@@ -22,7 +22,7 @@ const cache = (ctx, one) => {
 	const full = one.capacity_bytes ? one.bytes / one.capacity_bytes : 0;
 	const level = against(ratio, TARGETS.hits, true);
 	return h("section", { class: "panel", key: `${one.direction} ${one.filter}` },
-		h("div", { class: "row" }, h("h2", {}, one.filter), direction(one.direction), h("span", { class: "push" }), button("Forget responses…", () => purge(ctx, one))),
+		h("div", { class: "row" }, h("h2", {}, one.filter), direction(one.direction), h("span", { class: "push" }), button("Forget responses…", () => purge(ctx, one), "", `Forget responses… of ${one.direction} ${one.filter}`)),
 		h("dl", { class: "tiles" },
 			tile("Hit ratio", format.percent(ratio), { level, note: words(level, "target, 80 %", true) || "nothing asked yet" }),
 			tile("Responses", format.count(one.entries), { note: "stored" }),
