@@ -6,7 +6,13 @@
 //! | `GET /` | the page for people, with what it is made of under `/page` |
 //! | `GET /readyz` | 200 when every check is passed, else 503; as JSON, by check |
 //! | `GET /metrics` | Prometheus's text format |
+//! | `GET /openapi.json` | all of this, for programs |
 //! | `GET /config` | the configuration in force, as YAML |
+//! | `GET /config/values` | the same as JSON, each value with its key and where it was written |
+//! | `GET /config/history` | what was changed, from where, by whom, and what was refused; the newest first |
+//! | `GET /filters`, `GET /filters/{name}` | the filters with their settings, where each is on, and what operators changed |
+//! | `PATCH /filters/{name}` | turns one on or off or tunes it, for a time if it says so: `{"enabled": false, "ttl": "10m", "reason": "…"}` |
+//! | `DELETE /filters/{name}` | takes that back |
 //! | `GET /cache` | what the caches hold and have done, as JSON; `?top=50` for more of the most used responses |
 //! | `POST /cache/purge` | forgets stored responses: `{"url": …}`, `{"prefix": …}`, `{"tag": …}` or `{"everything": true}` |
 //! | `POST /cache/warm` | fetches `{"urls": […]}` |
@@ -24,8 +30,11 @@
 //!
 //! The data path never meets any of this.
 
+mod asked;
 mod cache;
 pub(crate) mod client;
+mod configuration;
+mod filters;
 mod guard;
 mod page;
 mod peers;
@@ -36,7 +45,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -51,9 +61,13 @@ use prometheus::proto::MetricFamily;
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 
+pub use self::filters::{ChangeError, FilterChange, FilterRestore};
 use self::guard::Guard;
 pub use self::stats::Standing;
 use crate::config::AdminPeer;
+
+/// What there is to ask, for programs (`OpenAPI` 3.1).
+const OPENAPI: &str = include_str!("admin/openapi.json");
 
 /// After a shutdown, a request that is still being answered gets so long.
 const LAST_ANSWER: Duration = Duration::from_secs(1);
@@ -65,6 +79,18 @@ pub trait AdminSource: Send + Sync + 'static {
     fn ready(&self) -> BoxFuture<'_, Readiness>;
     /// The configuration in force, without its secrets.
     fn config_yaml(&self) -> String;
+    /// Each of its values with its origin, as JSON.
+    fn config_values(&self) -> Value;
+    /// What was changed and what was refused, as JSON.
+    fn config_history(&self) -> Value;
+    /// The filters, as JSON.
+    fn filters(&self) -> Value;
+    /// One of them, if there is one of that name.
+    fn filter(&self, name: &str) -> Option<Value>;
+    /// Changes a filter, and shows it.
+    fn change_filter(&self, change: FilterChange) -> Result<Value, ChangeError>;
+    /// Takes changes of a filter back, and shows it.
+    fn restore_filter(&self, restore: FilterRestore) -> Result<Value, ChangeError>;
     /// All metrics in Prometheus's text format.
     fn metrics(&self) -> String;
     /// The caches, by direction and filter.
@@ -128,8 +154,16 @@ fn router(source: Arc<dyn AdminSource>, guard: Guard) -> Router {
     let heard = Arc::new(peers::Heard::default());
     Router::new()
         .route("/metrics", get(metrics))
-        .route("/config", get(config))
-        .route("/reload", post(reload))
+        .route("/config", get(configuration::show))
+        .route("/openapi.json", get(async || typed("application/json", OPENAPI)))
+        .route("/config/values", get(configuration::values))
+        .route("/config/history", get(configuration::history))
+        .route("/reload", post(configuration::reload))
+        .route("/filters", get(filters::show))
+        .route(
+            "/filters/{name}",
+            get(filters::show_one).patch(filters::change).delete(filters::restore),
+        )
         .route("/cache", get(cache::show))
         .route("/cache/purge", post(cache::purge))
         .route("/cache/warm", post(cache::warm))
@@ -145,6 +179,7 @@ fn router(source: Arc<dyn AdminSource>, guard: Guard) -> Router {
         .route("/livez", get(async || "ok"))
         .route("/readyz", get(readyz))
         .layer(from_fn_with_state(guard, guard::from_here))
+        .layer(DefaultBodyLimit::max(asked::MAX_BODY))
         .layer(map_response(private))
         .with_state(source)
 }
@@ -165,19 +200,8 @@ async fn metrics(State(source): Source) -> impl IntoResponse {
     typed("text/plain; version=0.0.4; charset=utf-8", source.metrics())
 }
 
-async fn config(State(source): Source) -> impl IntoResponse {
-    typed("application/yaml", source.config_yaml())
-}
-
-async fn reload(State(source): Source) -> Response {
-    match source.reload() {
-        Ok(()) => "reloaded\n".into_response(),
-        Err(error) => (StatusCode::UNPROCESSABLE_ENTITY, error).into_response(),
-    }
-}
-
-fn typed(media: &'static str, body: String) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, HeaderValue::from_static(media))], body)
+fn typed(media: &'static str, body: impl Into<Body>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, HeaderValue::from_static(media))], body.into())
 }
 
 /// What is said here is for the one who asked, now, and is what it says it is.
@@ -218,6 +242,24 @@ mod tests {
         }
         fn metrics(&self) -> String {
             "up 1\n".to_owned()
+        }
+        fn config_values(&self) -> Value {
+            json!({})
+        }
+        fn config_history(&self) -> Value {
+            json!({})
+        }
+        fn filters(&self) -> Value {
+            json!({})
+        }
+        fn filter(&self, name: &str) -> Option<Value> {
+            (name == "cache").then(|| json!({ "name": name }))
+        }
+        fn change_filter(&self, change: FilterChange) -> Result<Value, ChangeError> {
+            Ok(json!({ "changed": format!("{change:?}") }))
+        }
+        fn restore_filter(&self, restore: FilterRestore) -> Result<Value, ChangeError> {
+            Err(ChangeError::Unknown(format!("nothing lies over `{}`", restore.filter)))
         }
         fn caches(&self) -> Vec<(Direction, String, Arc<Cache>)> {
             Vec::new()

@@ -13,6 +13,7 @@
 
 mod check;
 mod de;
+mod effective;
 mod error;
 mod expand;
 mod explain;
@@ -22,6 +23,7 @@ mod mask;
 mod merge;
 mod model;
 mod node;
+mod overlay;
 mod scalar;
 mod schema;
 mod source;
@@ -31,6 +33,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use self::de::{deserialize, deserialize_erased};
+pub use self::effective::{Difference, Leaf, differences, settings, values};
 pub use self::error::{ConfigError, ConfigErrors, ConfigWarnings, Sources, suggest};
 pub use self::expand::Environment;
 pub use self::explain::explain;
@@ -38,6 +41,7 @@ pub use self::layers::BUILT_IN;
 pub use self::loaded::{ConfiguredFilter, Loaded};
 pub use self::model::*;
 pub use self::node::{Key, Kind, Node, Position, Variables};
+pub use self::overlay::{ADMIN_API, Override};
 pub use self::schema::schema;
 
 use self::layers::Layers;
@@ -93,10 +97,9 @@ impl<'l> Loader<'l> {
         let stack = layers.finish();
         // With a layer missing, everything else would be guesswork.
         if !stack.errors.is_empty() {
-            return Err(ConfigErrors::new(stack.errors, stack.sources));
+            return Err(ConfigErrors::new(stack.errors, stack.sources).of_files(stack.files));
         }
-        let (config, mut errors) = de::deserialize_partly::<Config>(&stack.tree, "");
-        errors.extend(check::check(&stack.tree, config.as_ref(), self.known));
+        let (config, mut errors) = self.read(&stack.tree);
         // A value that could not be expanded was read as it is written; what that led to is no second mistake.
         let unexpanded = |error: &ConfigError| {
             let place = &error.position;
@@ -111,8 +114,35 @@ impl<'l> Loader<'l> {
                 config,
                 tree: stack.tree,
                 sources: stack.sources,
+                files: stack.files,
+                base: None,
+                overrides: Vec::new(),
             }),
-            _ => Err(ConfigErrors::new(errors, stack.sources)),
+            _ => Err(ConfigErrors::new(errors, stack.sources).of_files(stack.files)),
         }
+    }
+
+    /// The same configuration with these changes laid over its files, in place of those that lie over them now.
+    pub fn overlay(&self, loaded: &Loaded, overrides: Vec<Override>) -> Result<Loaded, ConfigErrors> {
+        let tree = overlay::overlaid(loaded, &overrides);
+        let (config, errors) = self.read(&tree);
+        match config {
+            Some(config) if errors.is_empty() => Ok(Loaded {
+                config,
+                base: Some(loaded.base().clone()),
+                tree,
+                sources: loaded.sources.clone(),
+                files: loaded.files.clone(),
+                overrides,
+            }),
+            _ => Err(ConfigErrors::new(errors, loaded.sources.clone())),
+        }
+    }
+
+    /// The typed part of a tree, and everything that is wrong with it.
+    fn read(&self, tree: &Node) -> (Option<Config>, Vec<ConfigError>) {
+        let (config, mut errors) = de::deserialize_partly::<Config>(tree, "");
+        errors.extend(check::check(tree, config.as_ref(), self.known));
+        (config, errors)
     }
 }

@@ -5,11 +5,16 @@
 //! each, which sleep when there is nothing to do.
 
 mod control;
+mod filters;
 mod handover;
+mod history;
+mod overrides;
+mod reload;
 mod restart;
 mod sockets;
 mod start;
 mod successor;
+mod watcher;
 mod workers;
 
 pub use self::control::Signals;
@@ -20,19 +25,22 @@ pub use self::successor::Program;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use self::control::End;
+use self::history::Trigger;
+use self::reload::Reloads;
 use self::sockets::Listening;
-use crate::config::{self, Config, ConfigErrors, ConfigWarnings, Loaded};
+use self::watcher::Watched;
+use crate::config::{Config, ConfigErrors, ConfigWarnings, Loaded};
 use crate::engine::Dispatch;
 use crate::listener::OpenConnections;
-use crate::snapshot::{self, Ground, Snapshot};
+use crate::snapshot::{Ground, Snapshot};
 use crate::telemetry::ProxyMetrics;
 use crate::upstream::{Keeper, OffLimits};
 
@@ -65,32 +73,10 @@ pub(crate) struct Shared {
     draining: watch::Sender<bool>,
     /// False from the moment the sidecar is told to stop, before it stops accepting.
     ready: AtomicBool,
-}
-
-impl Shared {
-    /// Reads the configuration files again. A bad configuration changes nothing.
-    pub(crate) fn reload(&self) -> Result<(), ConfigErrors> {
-        let result = self.read_again();
-        self.metrics.reloaded(result.is_ok());
-        match &result {
-            Ok(()) => tracing::info!("configuration reloaded"),
-            Err(errors) => tracing::error!("configuration not reloaded, the old one stays: {errors}"),
-        }
-        result
-    }
-
-    fn read_again(&self) -> Result<(), ConfigErrors> {
-        let names: Vec<&str> = self.ground.registry.entries().iter().map(|entry| entry.name).collect();
-        let loaded = config::load(&self.files, &names)?;
-        restart::refuse_what_strands_a_listener(&self.started, &loaded)?;
-        let (snapshot, warnings) = snapshot::build(&loaded, &self.ground)?;
-        log_warnings(&warnings);
-        restart::warn_of_what_needs_a_restart(&self.started, &loaded.config);
-        settle(&snapshot, &self.ground, &self.keeper);
-        self.snapshot.store(Arc::new(snapshot));
-        self.loaded.store(Arc::new(loaded));
-        Ok(())
-    }
+    /// Counts snapshots, from 1 on.
+    generation: AtomicU64,
+    reloads: Mutex<Reloads>,
+    watched: Watched,
 }
 
 /// Takes up what a configuration says of upstreams, before the first request goes by it.
@@ -172,6 +158,7 @@ impl Running {
         }
         self.admin_stopped.send_replace(true);
         self.stopped.send_replace(true);
+        self.shared.watched.stop();
         for thread in self.threads {
             // A panic in there was reported when it happened.
             let _ = thread.join();
@@ -196,6 +183,6 @@ impl Running {
 
     /// Reads the configuration files again.
     pub fn reload(&self) -> Result<(), ConfigErrors> {
-        self.shared.reload()
+        self.shared.reload(Trigger::Api)
     }
 }

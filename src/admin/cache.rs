@@ -1,8 +1,7 @@
 //! What the caches hold, and what is to be forgotten or fetched.
 
 use axum::Json;
-use axum::extract::rejection::JsonRejection;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use pillion_filters::Direction;
@@ -12,6 +11,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 use super::Source;
+use super::asked::{Asked, Params};
 
 /// The most used responses that are shown.
 const TOP: usize = 20;
@@ -47,7 +47,7 @@ pub(super) struct Warmed {
     filter: Option<String>,
 }
 
-pub(super) async fn show(State(source): Source, Query(shown): Query<Shown>) -> Response {
+pub(super) async fn show(State(source): Source, Params(shown): Params<Shown>) -> Response {
     let top = shown.top.unwrap_or(TOP).min(MOST);
     let caches = source.caches();
     let caches: Vec<_> = caches
@@ -79,11 +79,7 @@ fn json_of(direction: Direction, filter: &str, report: &Report) -> Value {
     })
 }
 
-pub(super) async fn purge(State(source): Source, asked: Result<Json<Purged>, JsonRejection>) -> Response {
-    let Json(asked) = match asked {
-        Ok(asked) => asked,
-        Err(wrong) => return (StatusCode::UNPROCESSABLE_ENTITY, wrong.body_text()).into_response(),
-    };
+pub(super) async fn purge(State(source): Source, Asked(asked): Asked<Purged>) -> Response {
     let everything = asked.everything.then_some(Purge::Everything);
     let purges = [
         asked.url.map(Purge::Url),
@@ -111,11 +107,7 @@ pub(super) async fn purge(State(source): Source, asked: Result<Json<Purged>, Jso
     }
 }
 
-pub(super) async fn warm(State(source): Source, asked: Result<Json<Warmed>, JsonRejection>) -> Response {
-    let Json(asked) = match asked {
-        Ok(asked) => asked,
-        Err(wrong) => return (StatusCode::UNPROCESSABLE_ENTITY, wrong.body_text()).into_response(),
-    };
+pub(super) async fn warm(State(source): Source, Asked(asked): Asked<Warmed>) -> Response {
     let rate = asked.rate.unwrap_or(RATE);
     if rate == 0 {
         return (StatusCode::UNPROCESSABLE_ENTITY, "a `rate` of 0 fetches nothing\n").into_response();

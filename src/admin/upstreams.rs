@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::extract::rejection::JsonRejection;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use pillion_filters::Direction;
@@ -12,6 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Source;
+use super::asked::Asked;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -61,11 +61,7 @@ fn json_of(direction: Direction, filter: &str, report: &BreakerReport) -> Value 
     })
 }
 
-pub(super) async fn force(State(source): Source, asked: Result<Json<Forced>, JsonRejection>) -> Response {
-    let Json(asked) = match asked {
-        Ok(asked) => asked,
-        Err(wrong) => return (StatusCode::UNPROCESSABLE_ENTITY, wrong.body_text()).into_response(),
-    };
+pub(super) async fn force(State(source): Source, Asked(asked): Asked<Forced>) -> Response {
     let direction = Direction::from(asked.direction);
     let breakers = source.breakers();
     let of_direction = breakers.iter().filter(|(known, ..)| *known == direction);

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::mask;
@@ -79,6 +80,7 @@ impl std::error::Error for ConfigError {}
 pub struct ConfigErrors {
     errors: Vec<ConfigError>,
     sources: Sources,
+    files: Vec<PathBuf>,
 }
 
 impl ConfigErrors {
@@ -86,7 +88,23 @@ impl ConfigErrors {
     pub fn new(mut errors: Vec<ConfigError>, sources: Sources) -> Self {
         errors.sort_by(|a, b| a.position.cmp(&b.position));
         errors.dedup_by(|a, b| a.position == b.position && a.fact() == b.fact());
-        Self { errors, sources }
+        Self {
+            errors,
+            sources,
+            files: Vec::new(),
+        }
+    }
+
+    /// The same of these files.
+    #[must_use]
+    pub fn of_files(mut self, files: Vec<PathBuf>) -> Self {
+        self.files = files;
+        self
+    }
+
+    /// The files that were asked for, as far as it came: the mistake is in one of them, or that one is not there.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
     }
 
     /// The mistakes.

@@ -1,4 +1,8 @@
-//! Puts environment variables into values: `${NAME}`, or `${NAME:-default}` for one that is unset or empty.
+//! Puts environment variables and the contents of files into values: `${NAME}` and `${file:/run/secrets/name}`, or
+//! `${NAME:-default}` and `${file:/run/secrets/name:-default}` for what is unset, not there or empty.
+//!
+//! A file is named by its whole path, is text of at most 64 KiB, and loses one line end at its end: that is how secrets are
+//! mounted into containers.
 //!
 //! Only upper-case names (`[A-Z_][A-Z0-9_]*`) are the environment's. A lower-case `${client_ip}` stays as it is: the
 //! `headers` filter fills those in for each request. `$${NAME}` stands for a literal
@@ -9,11 +13,18 @@
 //! an error, and no error shows a variable's value.
 
 use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::ConfigError;
 use super::node::{Kind, Node, Position, Variables};
 use super::scalar::typed;
+
+/// What begins the name of a file between the braces.
+const FILE: &str = "file:";
+/// The longest file that is put into a value, in bytes.
+const MAX_FILE: u64 = 64 * 1024;
 
 /// Where variables come from.
 #[derive(Clone, Debug, Default)]
@@ -35,18 +46,24 @@ impl Environment {
     }
 }
 
-/// Expands every string of a tree in place, and tells every mistake.
-pub(super) fn expand(node: &mut Node, environment: &Environment, errors: &mut Vec<ConfigError>) {
+/// Expands every string of a tree in place, tells every mistake, and notes every file that is asked for.
+pub(super) fn expand(
+    node: &mut Node,
+    environment: &Environment,
+    files: &mut Vec<PathBuf>,
+    errors: &mut Vec<ConfigError>,
+) {
     match &mut node.kind {
         Kind::Seq(elements) => elements
             .iter_mut()
-            .for_each(|element| expand(element, environment, errors)),
+            .for_each(|element| expand(element, environment, files, errors)),
         Kind::Map(entries) => entries
             .iter_mut()
-            .for_each(|(_, value)| expand(value, environment, errors)),
+            .for_each(|(_, value)| expand(value, environment, files, errors)),
         Kind::Str(text) if text.contains("${") => {
             let mut expansion = Expansion {
                 environment,
+                files,
                 values: Vec::new(),
             };
             match expansion.text(text) {
@@ -90,6 +107,7 @@ impl Fault {
 
 struct Expansion<'e> {
     environment: &'e Environment,
+    files: &'e mut Vec<PathBuf>,
     values: Vec<String>,
 }
 
@@ -121,7 +139,9 @@ impl Expansion<'_> {
                     help: "write `${NAME}`, or `$${` for the two characters themselves",
                 });
             };
-            if ours(inside) {
+            if let Some(named) = inside.strip_prefix(FILE) {
+                expanded.push_str(&self.file(named, offset)?);
+            } else if ours(inside) {
                 expanded.push_str(&self.variable(inside, offset)?);
             } else {
                 expanded.push_str(&from[..inside.len() + 3]);
@@ -160,6 +180,38 @@ impl Expansion<'_> {
         Ok(value)
     }
 
+    /// What is in the file that stands between the braces.
+    fn file(&mut self, inside: &str, offset: usize) -> Result<String, Fault> {
+        let (name, default) = match inside.split_once(":-") {
+            Some((name, default)) => (name, Some(default)),
+            None => (inside, None),
+        };
+        let fault = |message, help| Fault { offset, message, help };
+        let path = Path::new(name);
+        if !path.is_absolute() {
+            let message = format!("`{name}` does not say where the file is");
+            return Err(fault(message, "write the whole path: `${file:/run/secrets/name}`"));
+        }
+        self.files.push(path.to_owned());
+        match (read(path), default) {
+            (Ok(value), Some(default)) if value.is_empty() => {
+                self.default(default, offset + FILE.len() + name.len() + 4)
+            }
+            (Ok(value), _) => {
+                self.values.push(value.clone());
+                Ok(value)
+            }
+            (Err(_), Some(default)) => self.default(default, offset + FILE.len() + name.len() + 4),
+            (Err(why), None) => {
+                let message = format!("cannot read `{name}`: {why}");
+                Err(fault(
+                    message,
+                    "mend the file, or give a default: `${file:PATH:-default}`",
+                ))
+            }
+        }
+    }
+
     fn default(&mut self, default: &str, offset: usize) -> Result<String, Fault> {
         let before = self.values.len();
         let value = self.text(default).map_err(|fault| Fault {
@@ -174,9 +226,25 @@ impl Expansion<'_> {
     }
 }
 
-/// Whether what follows `${` is meant for the environment: runtime variables begin with a lower-case letter.
+/// The text of a file without its last line end.
+fn read(path: &Path) -> Result<String, String> {
+    let open = std::fs::File::open(path);
+    let mut bytes = Vec::new();
+    open.and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes))
+        .map_err(|error| error.kind().to_string())?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err("it is larger than 64 KiB".to_owned());
+    }
+    let text = String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())?;
+    let line = text
+        .strip_suffix('\n')
+        .map(|line| line.strip_suffix('\r').unwrap_or(line));
+    Ok(line.unwrap_or(&text).to_owned())
+}
+
+/// Whether what follows `${` is meant for the environment or a file: runtime variables begin with a lower-case letter.
 fn ours(inside: &str) -> bool {
-    !inside.starts_with(|c: char| c.is_ascii_lowercase())
+    inside.starts_with(FILE) || !inside.starts_with(|c: char| c.is_ascii_lowercase())
 }
 
 /// What stands between `${` and its closing brace, inner pairs included.
@@ -205,7 +273,7 @@ mod tests {
         let environment = Environment::Fixed(variables.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
         let mut root = parse(&format!("key: {value}\n"), &Arc::from("test.yaml")).unwrap();
         let mut errors = Vec::new();
-        expand(&mut root, &environment, &mut errors);
+        expand(&mut root, &environment, &mut Vec::new(), &mut errors);
         match errors.pop() {
             Some(error) => Err(error),
             None => Ok(root.entry("key").unwrap().1.clone()),
@@ -253,6 +321,39 @@ mod tests {
                 "{written}"
             );
         }
+    }
+
+    #[test]
+    fn files_are_put_in_without_their_last_line_end() {
+        let folder = std::env::temp_dir().join(format!("pillion-expand-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = |name: &str, text: &[u8]| {
+            std::fs::write(folder.join(name), text).unwrap();
+            format!("${{file:{}}}", folder.join(name).display())
+        };
+        let text = |text: &str| Kind::Str(text.to_owned());
+        assert!(expanded(&file("token", b"s3cret\n")).unwrap().kind == text("s3cret"));
+        assert!(expanded(&file("windows", b"s3cret\r\n")).unwrap().kind == text("s3cret"));
+        assert!(expanded(&file("number", b"8080\n")).unwrap().kind == Kind::Int(8080));
+        assert!(expanded(&format!("a-{}-b", file("part", b"x"))).unwrap().kind == text("a-x-b"));
+        let empty = file("empty", b"\n").replace('}', ":-5}");
+        assert!(expanded(&empty).unwrap().kind == Kind::Int(5));
+        let written = file("token", b"s3cret\n");
+        assert_eq!(format!("{:?}", expanded(&written).unwrap()), format!("{written:?}"));
+        for (written, message) in [
+            (file("binary", b"\xff"), "it is not UTF-8 text"),
+            (file("large", &vec![b'a'; 65_537]), "it is larger than 64 KiB"),
+            (
+                "${file:/nowhere/token}".to_owned(),
+                "cannot read `/nowhere/token`: entity not found",
+            ),
+            ("${file:token}".to_owned(), "`token` does not say where the file is"),
+        ] {
+            let error = expanded(&written).unwrap_err();
+            assert!(error.message.ends_with(message), "{error}");
+        }
+        assert!(expanded("${file:/nowhere/token:-5}").unwrap().kind == Kind::Int(5));
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

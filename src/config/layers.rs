@@ -27,13 +27,16 @@ pub(super) struct Layers<'e> {
     tree: Node,
     sources: Sources,
     errors: Vec<ConfigError>,
-    files: usize,
+    /// Every file that was asked for.
+    files: Vec<PathBuf>,
 }
 
 /// All layers as one.
 pub(super) struct Stack {
     pub(super) tree: Node,
     pub(super) sources: Sources,
+    /// Every file that was asked for, those that could not be read too, and those whose contents are values.
+    pub(super) files: Vec<PathBuf>,
     /// What kept a layer from being read.
     pub(super) errors: Vec<ConfigError>,
     /// What could not be expanded.
@@ -56,7 +59,7 @@ impl<'e> Layers<'e> {
             tree: Node::new(Kind::Map(Vec::new()), Position::whole(&file)),
             sources: Sources::new(),
             errors: Vec::new(),
-            files: 0,
+            files: Vec::new(),
         };
         layers.text(DEFAULTS, &file);
         layers
@@ -79,7 +82,7 @@ impl<'e> Layers<'e> {
             Err(error) => return self.errors.push(error),
         };
         if let Some(mut include) = take(&mut node, "include") {
-            expand(&mut include, self.environment, &mut self.errors);
+            expand(&mut include, self.environment, &mut self.files, &mut self.errors);
             self.include(&include, chain);
         }
         let placeholder = Node::new(Kind::Null, node.pos.clone());
@@ -91,8 +94,9 @@ impl<'e> Layers<'e> {
     /// replace one whose variable is not set.
     pub(super) fn finish(mut self) -> Stack {
         let mut unexpanded = Vec::new();
-        expand(&mut self.tree, self.environment, &mut unexpanded);
+        expand(&mut self.tree, self.environment, &mut self.files, &mut unexpanded);
         Stack {
+            files: self.files,
             tree: self.tree,
             sources: self.sources,
             errors: self.errors,
@@ -103,7 +107,7 @@ impl<'e> Layers<'e> {
     fn open(&mut self, path: &Path, from: Option<&Position>, chain: &mut Vec<Opened>) {
         // Only shown so: where a folder is a symbolic link, the tidy path may be another file.
         let shown: Arc<str> = Arc::from(tidy(path).to_string_lossy());
-        self.files += 1;
+        self.files.push(path.to_owned());
         match self.read(path, &shown, chain) {
             Ok((text, identity)) => {
                 chain.push(Opened {
@@ -135,7 +139,7 @@ impl<'e> Layers<'e> {
         if chain.len() >= MAX_DEPTH {
             return Err(format!("includes are more than 8 files deep: {}", trail(chain, shown)));
         }
-        if self.files > MAX_FILES {
+        if self.files.len() > MAX_FILES {
             return Err("a configuration has at most 64 files".to_owned());
         }
         let mut bytes = Vec::new();

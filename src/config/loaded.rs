@@ -4,6 +4,7 @@
 //! direction (`inbound.filters`), then those of the route.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use pillion_filters::Direction;
@@ -12,6 +13,7 @@ use super::error::{ConfigError, Sources};
 use super::merge::merge;
 use super::model::Config;
 use super::node::{Key, Kind, Node, Position};
+use super::overlay::Override;
 
 /// A configuration that was read and makes sense.
 #[derive(Clone)]
@@ -20,8 +22,14 @@ pub struct Loaded {
     pub config: Config,
     /// The whole of it as one tree, filters' settings included; each value knows where it was written.
     pub tree: Node,
-    /// The files it was read from.
+    /// The texts it was read from.
     pub sources: Sources,
+    /// The files it was read from, those whose contents are values too.
+    pub files: Vec<PathBuf>,
+    /// The tree without what lies over it; `None` where nothing does.
+    pub(super) base: Option<Node>,
+    /// What lies over the files.
+    pub(super) overrides: Vec<Override>,
 }
 
 /// A filter of a chain.
@@ -47,6 +55,21 @@ impl fmt::Debug for Loaded {
 }
 
 impl Loaded {
+    /// What the files alone say.
+    pub(super) fn base(&self) -> &Node {
+        self.base.as_ref().unwrap_or(&self.tree)
+    }
+
+    /// What lies over the files, the later over the earlier.
+    pub fn overrides(&self) -> &[Override] {
+        &self.overrides
+    }
+
+    /// Whether the files say the same, in the same places.
+    pub fn is_same_text(&self, other: &Self) -> bool {
+        self.base() == other.base()
+    }
+
     /// The filters that take part, in order, for a direction and the route at that place in `routes`.
     pub fn chain(&self, direction: Direction, route: Option<usize>) -> Vec<ConfiguredFilter> {
         let names = self.config.chain.iter();
@@ -86,6 +109,16 @@ impl Loaded {
             entries.retain(|(key, _)| key.name != "enabled" && key.name != "plugin");
         }
         settings
+    }
+
+    /// The name of the route at that place in `routes`: given, or its template, or its place.
+    pub fn route_name(&self, index: usize) -> String {
+        let route = self.config.routes.get(index);
+        let named = route.and_then(|route| {
+            let template = route.matches.path.as_ref().map(|path| path.as_str().to_owned());
+            route.name.clone().or(template)
+        });
+        named.unwrap_or_else(|| format!("route-{index}"))
     }
 
     /// Whether a filter takes part for a direction and a route, given that it is in the chain.

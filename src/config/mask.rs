@@ -38,6 +38,25 @@ pub(super) fn prose(text: &str) -> Cow<'_, str> {
     Cow::Owned(masked)
 }
 
+/// Parts of names whose values are secrets.
+const SECRETS: [&str; 9] = [
+    "token",
+    "secret",
+    "password",
+    "passwd",
+    "authorization",
+    "api-key",
+    "api_key",
+    "apikey",
+    "credential",
+];
+
+/// Whether what stands under a key is likely a secret: `x-api-key`, `token`, `cookie`. A list of names, as `cookies` is, is none.
+pub(super) fn names_a_secret(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    key.ends_with("cookie") || SECRETS.iter().any(|part| key.contains(part))
+}
+
 /// What stands before and after a user name and password.
 fn secret(word: &str) -> Option<(&str, &str)> {
     // The last one: a password may have an `@` of its own.

@@ -10,6 +10,7 @@ mod admin;
 mod filters;
 mod forwarded;
 mod listeners;
+mod reload;
 mod routes;
 mod secret;
 mod telemetry;
@@ -30,6 +31,7 @@ pub(super) use self::filters::COMMON_KEYS;
 pub use self::filters::FilterSettings;
 pub use self::forwarded::{Cidr, Forwarded, ForwardedStyle};
 pub use self::listeners::{ConnectionLimits, Inbound, Outbound, OutboundProtocol, Pool};
+pub use self::reload::Reload;
 pub use self::routes::{HeaderMatch, HostPattern, Match, Method, Route, RouteDirection};
 pub(super) use self::secret::REDACTED;
 pub use self::secret::Secret;
@@ -90,6 +92,9 @@ pub struct Config {
     /// Traces and metrics.
     #[serde(default)]
     pub telemetry: Telemetry,
+    /// When the configuration is read again.
+    #[serde(default)]
+    pub reload: Reload,
     /// How the sidecar stops.
     #[serde(default)]
     pub shutdown: Shutdown,

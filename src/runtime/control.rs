@@ -10,16 +10,20 @@ use futures_util::future::{BoxFuture, FusedFuture, OptionFuture};
 use pillion_filters::Direction;
 use pillion_filters::cache::Cache;
 use pillion_filters::circuit_breaker::Breakers;
+use serde_json::{Value, json};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use super::Shared;
+use super::history::{Author, Change, Trigger};
+use super::overrides::MOST;
+use super::reload::Refused;
 use super::sockets::Listening;
 use super::successor::Program;
-use crate::admin::{self, AdminSource, Readiness, Standing};
-use crate::config::{self, AdminPeer};
+use super::{Shared, filters};
+use crate::admin::{self, AdminSource, ChangeError, FilterChange, FilterRestore, Readiness, Standing};
+use crate::config::{self, AdminPeer, Difference, Override};
 use crate::upstream::Address;
 
 /// How long `/readyz` waits for the app to take a connection.
@@ -82,6 +86,71 @@ impl AdminSource for Source {
         config::explain(&self.0.loaded.load())
     }
 
+    fn config_values(&self) -> Value {
+        let loaded = self.0.loaded.load();
+        let values = config::values(&loaded).into_iter();
+        let values = values.map(|leaf| json!({ "key": leaf.key, "value": leaf.value, "origin": leaf.origin }));
+        let files = loaded.files.iter().map(|file| file.display().to_string());
+        json!({
+            "generation": self.generation(), "files": files.collect::<Vec<_>>(), "values": values.collect::<Vec<_>>(),
+        })
+    }
+
+    fn config_history(&self) -> Value {
+        json!({ "generation": self.generation(), "entries": self.0.history() })
+    }
+
+    fn filters(&self) -> Value {
+        let (loaded, overrides) = (self.0.loaded.load(), self.0.overrides());
+        let filters = filters::all(&loaded, &overrides, &self.0.ground.registry);
+        json!({ "generation": self.generation(), "filters": filters })
+    }
+
+    fn filter(&self, name: &str) -> Option<Value> {
+        let (loaded, overrides) = (self.0.loaded.load(), self.0.overrides());
+        filters::named(&loaded, &overrides, &self.0.ground.registry, name)
+    }
+
+    fn change_filter(&self, change: FilterChange) -> Result<Value, ChangeError> {
+        let FilterChange {
+            filter,
+            direction,
+            route,
+            enabled,
+            settings,
+            ttl,
+            by,
+            reason,
+        } = change;
+        let change = Override {
+            filter,
+            direction,
+            route,
+            enabled,
+            settings,
+        };
+        let changed = self.0.change_filter(change.clone(), Author { by, reason }, ttl)?;
+        let shadowed = change.shadowed(&self.0.loaded.load());
+        Ok(self.changed(&change.filter, &changed, &shadowed))
+    }
+
+    fn restore_filter(&self, restore: FilterRestore) -> Result<Value, ChangeError> {
+        let FilterRestore {
+            filter,
+            direction,
+            route,
+            by,
+            reason,
+        } = restore;
+        let leaves = |over: &Override| {
+            over.filter == filter
+                && (direction.is_none() || over.direction == direction)
+                && (route.is_none() || over.route == route)
+        };
+        let changed = self.0.restore_filter(leaves, Author { by, reason })?;
+        Ok(self.changed(&filter, &changed, &[]))
+    }
+
     fn metrics(&self) -> String {
         crate::telemetry::render(&self.0.ground.telemetry.metrics)
     }
@@ -94,7 +163,7 @@ impl AdminSource for Source {
         self.0.ground.state.each()
     }
 
-    fn upstreams(&self) -> Vec<serde_json::Value> {
+    fn upstreams(&self) -> Vec<Value> {
         let now = std::time::Instant::now();
         let groups = self.0.ground.upstreams.all();
         let told = groups.iter().map(|group| serde_json::to_value(group.status(now)));
@@ -105,7 +174,7 @@ impl AdminSource for Source {
         Standing {
             service: self.0.loaded.load().config.service.to_string(),
             draining: *self.0.draining.borrow() || !self.0.ready.load(Ordering::Relaxed),
-            generation: 1 + self.0.metrics.reloads(),
+            generation: self.generation(),
         }
     }
 
@@ -118,7 +187,35 @@ impl AdminSource for Source {
     }
 
     fn reload(&self) -> Result<(), String> {
-        self.0.reload().map_err(|errors| errors.to_string())
+        self.0.reload(Trigger::Api).map_err(|errors| errors.to_string())
+    }
+}
+
+impl Source {
+    fn generation(&self) -> u64 {
+        self.0.generation.load(Ordering::Relaxed)
+    }
+
+    /// A filter after a change, and what that changed.
+    fn changed(&self, filter: &str, changes: &[Difference], shadowed: &[String]) -> Value {
+        let mut shown = self.filter(filter).unwrap_or_else(|| json!({}));
+        if let Value::Object(shown) = &mut shown {
+            let changes: Vec<Change> = changes.iter().map(Change::from).collect();
+            shown.insert("generation".to_owned(), self.generation().into());
+            shown.insert("changes".to_owned(), json!(changes));
+            shown.insert("shadowed".to_owned(), json!(shadowed));
+        }
+        shown
+    }
+}
+
+impl From<Refused> for ChangeError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Unknown(what) => Self::Unknown(what),
+            Refused::TooMany => Self::TooMany(format!("{MOST} changes hold already; take some back")),
+            Refused::Invalid(errors) => Self::Invalid(errors.to_string()),
+        }
     }
 }
 
@@ -179,7 +276,7 @@ impl Signals {
                     _ = terminate.recv() => return End::Signal("SIGTERM"),
                     _ = interrupt.recv() => return End::Signal("SIGINT"),
                     // The result is in the log, the metric and the admin API.
-                    _ = hangup.recv() => drop(shared.reload()),
+                    _ = hangup.recv() => drop(shared.reload(Trigger::Signal)),
                     _ = upgrade.recv() => match program {
                         Some(program) if successor.is_terminated() => {
                             successor = Some(Box::pin(program.succeed(sockets)).fuse()).into();

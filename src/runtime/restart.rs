@@ -43,7 +43,7 @@ fn sides(started: &Config, new: &Config) -> [(&'static str, bool, bool); 2] {
 }
 
 /// The keys that say something else now and are not looked at again.
-fn changed(started: &Config, new: &Config) -> Vec<&'static str> {
+pub(super) fn changed(started: &Config, new: &Config) -> Vec<&'static str> {
     let inbound = started.inbound.as_ref().zip(new.inbound.as_ref());
     let outbound = started.outbound.as_ref().zip(new.outbound.as_ref());
     let keys = [

@@ -3,9 +3,9 @@
 use std::io;
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use pillion_filters::{
@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use super::handover::Predecessor;
 use super::sockets::{Heritage, Listening, Role};
+use super::watcher::{self, Watched};
 use super::{Running, Shared, control, workers};
 use crate::config::{Config, ConfigErrors, ListenAddress, Loaded, OtlpProtocol};
 use crate::engine::Dispatch;
@@ -95,6 +96,7 @@ pub fn start(loaded: Loaded, options: Options) -> Result<Running, StartError> {
 
 /// Starts a sidecar with the listening sockets of the process before, as far as it listens where that one did.
 pub fn start_after(predecessor: Option<&Predecessor>, loaded: Loaded, options: Options) -> Result<Running, StartError> {
+    let began = Instant::now();
     let config = loaded.config.clone();
     let dispatch = Arc::new(Dispatch::default());
     let (ground, metrics, telemetry_threads) = ground(&config, options.registry, dispatch.clone())?;
@@ -127,6 +129,7 @@ pub fn start_after(predecessor: Option<&Predecessor>, loaded: Loaded, options: O
         snapshot: Arc::new(ArcSwap::from_pointee(first)),
         started: config.clone(),
         off_limits: OffLimits::new(admin),
+        watched: Watched::new(loaded.files.clone()),
         loaded: ArcSwap::from_pointee(loaded),
         files: options.files,
         ground,
@@ -137,6 +140,8 @@ pub fn start_after(predecessor: Option<&Predecessor>, loaded: Loaded, options: O
         handed_over: watch::Sender::new(false),
         draining: watch::Sender::new(false),
         ready: AtomicBool::new(true),
+        generation: AtomicU64::new(1),
+        reloads: Mutex::default(),
     });
     let (stopped, admin_stopped) = (watch::Sender::new(false), watch::Sender::new(false));
     let mut threads = Vec::with_capacity(count + 1);
@@ -147,6 +152,8 @@ pub fn start_after(predecessor: Option<&Predecessor>, loaded: Loaded, options: O
     for listener in admin_sockets {
         threads.push(control::spawn(shared.clone(), listener, admin_stopped.subscribe())?);
     }
+    shared.note_start(began.elapsed());
+    threads.push(watcher::spawn(&shared)?);
     Ok(Running {
         inbound,
         outbound,

@@ -156,7 +156,7 @@ impl Builder<'_> {
             |route| config.timeouts.overlaid(&route.timeouts),
         );
         let name = match (configured, index) {
-            (Some(route), Some(index)) => route_name(route, index),
+            (Some(_), Some(index)) => self.loaded.route_name(index),
             _ => UNMATCHED.to_owned(),
         };
         let route = Arc::new(Route {
@@ -340,16 +340,6 @@ fn told(conditions: &config::Match) -> Matches {
         methods: conditions.allowed_methods(),
         headers: present.filter_map(|(name, _)| name.parse().ok()).collect(),
     }
-}
-
-/// A route's name: given, or its template, or its place.
-fn route_name(route: &config::Route, index: usize) -> String {
-    let template = route.matches.path.as_ref().map(|path| path.as_str().to_owned());
-    route
-        .name
-        .clone()
-        .or(template)
-        .unwrap_or_else(|| format!("route-{index}"))
 }
 
 #[cfg(test)]

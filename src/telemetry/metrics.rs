@@ -242,11 +242,6 @@ impl ProxyMetrics {
         }
     }
 
-    /// How many reloads there have been that changed the configuration.
-    pub fn reloads(&self) -> u64 {
-        self.reloads.get()
-    }
-
     /// The configuration was read again, and taken or not.
     pub fn reloaded(&self, success: bool) {
         if success {

@@ -10,6 +10,7 @@
 )]
 
 mod aborts;
+mod admin;
 mod auto;
 mod backpressure;
 mod cache;
@@ -30,6 +31,7 @@ mod keep_alive;
 mod life;
 mod otlp_export;
 mod outbound;
+mod overrides;
 mod pool;
 mod reload;
 mod retry;
@@ -41,4 +43,5 @@ mod trailers;
 mod upgrade;
 mod upgrade_binary;
 mod upstreams;
+mod watch;
 mod websocket;

@@ -96,6 +96,12 @@ impl Setup {
         } else {
             "pool: { idle_timeout: 1m }\n"
         };
+        // Whoever counts reloads wants no other than his own.
+        let reload = if rest.contains("reload:") {
+            ""
+        } else {
+            "reload: { watch: false }\n"
+        };
         format!(
             "service: e2e\n\
              workers: 1\n\
@@ -104,22 +110,12 @@ impl Setup {
              admin: {{ listen: '127.0.0.1:0' }}\n\
              shutdown: {{ grace_period: {grace} }}\n\
              filters: {{ {filters} }}\n\
-             {pool}{rest}"
+             {pool}{reload}{rest}"
         )
     }
 
     pub(crate) fn start(&self) -> Sidecar {
-        let registry = self.registry.clone();
-        let names: Vec<&str> = registry.entries().iter().map(|entry| entry.name).collect();
-        let loaded = pillion::config::load_str("test.yaml", &self.yaml(), &names);
-        let loaded = loaded.unwrap_or_else(|errors| panic!("{}", errors.render()));
-        let options = Options {
-            registry,
-            files: Vec::new(),
-        };
-        Sidecar {
-            running: Some(runtime::start(loaded, options).unwrap()),
-        }
+        Sidecar::start(&self.yaml(), self.registry.clone())
     }
 }
 
@@ -132,6 +128,24 @@ impl Sidecar {
     /// With the default chain but the access log.
     pub(crate) fn before(app: &App) -> Self {
         Setup::before(format!("http://{}", app.address())).start()
+    }
+
+    /// With that configuration.
+    pub(crate) fn of(yaml: &str) -> Self {
+        Self::start(yaml, Registry::builtin())
+    }
+
+    fn start(yaml: &str, registry: Registry) -> Self {
+        let names: Vec<&str> = registry.entries().iter().map(|entry| entry.name).collect();
+        let loaded = pillion::config::load_str("test.yaml", yaml, &names);
+        let loaded = loaded.unwrap_or_else(|errors| panic!("{}", errors.render()));
+        let options = Options {
+            registry,
+            files: Vec::new(),
+        };
+        Self {
+            running: Some(runtime::start(loaded, options).unwrap()),
+        }
     }
 
     pub(crate) fn setup(app: &App) -> Setup {

@@ -1,0 +1,199 @@
+//! What was changed while the sidecar ran: by whom, when, from which file, and what came of it. Bounded.
+
+use std::collections::VecDeque;
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+use crate::config::Difference;
+
+/// Entries kept; the oldest goes first.
+const KEPT: usize = 200;
+/// Changes kept of one entry.
+const CHANGES: usize = 100;
+/// Characters kept of a value, and of what is wrong with a configuration.
+const VALUE: usize = 200;
+const ERROR: usize = 4096;
+
+/// What made somebody look at the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Trigger {
+    /// The process started.
+    Start,
+    /// A file changed.
+    File,
+    /// SIGHUP.
+    Signal,
+    /// `POST /reload`.
+    Api,
+    /// `PATCH /filters/{name}`.
+    Override,
+    /// The time of an override is over.
+    OverrideEnded,
+    /// `DELETE /filters/{name}`.
+    OverrideRemoved,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Outcome {
+    /// It holds.
+    Applied,
+    /// It holds, and says what was said before.
+    Unchanged,
+    /// It does not hold; what was before does.
+    Refused,
+}
+
+/// Who wants a change and why, in their own words.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Author {
+    pub(crate) by: Option<String>,
+    pub(crate) reason: Option<String>,
+}
+
+/// One look at the configuration.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Entry {
+    pub(crate) id: u64,
+    pub(crate) at: String,
+    pub(crate) trigger: Trigger,
+    pub(crate) result: Outcome,
+    /// The snapshot that is in force from then on.
+    pub(crate) generation: u64,
+    #[serde(flatten)]
+    pub(crate) author: Author,
+    pub(crate) files: Vec<String>,
+    pub(crate) changes: Vec<Change>,
+    pub(crate) more_changes: usize,
+    pub(crate) survived: Vec<String>,
+    pub(crate) needs_restart: Vec<&'static str>,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) error: Option<String>,
+    pub(crate) took_ms: f64,
+}
+
+/// One changed value.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Change {
+    key: String,
+    was: Option<String>,
+    is: Option<String>,
+    origin: Option<String>,
+}
+
+impl From<&Difference> for Change {
+    fn from(difference: &Difference) -> Self {
+        let cut = |text: &String| shortened(text, VALUE);
+        Self {
+            key: cut(&difference.key),
+            was: difference.was.as_ref().map(cut),
+            is: difference.is.as_ref().map(cut),
+            origin: difference.origin.as_ref().map(cut),
+        }
+    }
+}
+
+impl Entry {
+    /// An entry of something that was looked at just now.
+    pub(super) fn new(trigger: Trigger, author: Author, result: Outcome, took: Duration) -> Self {
+        Self {
+            id: 0,
+            at: text(SystemTime::now()),
+            trigger,
+            result,
+            generation: 0,
+            author,
+            files: Vec::new(),
+            changes: Vec::new(),
+            more_changes: 0,
+            survived: Vec::new(),
+            needs_restart: Vec::new(),
+            warnings: Vec::new(),
+            error: None,
+            took_ms: took.as_secs_f64() * 1000.0,
+        }
+    }
+
+    /// The same with what changed, as far as that is kept.
+    pub(super) fn with_changes(mut self, differences: &[Difference]) -> Self {
+        self.changes = differences.iter().take(CHANGES).map(Change::from).collect();
+        self.more_changes = differences.len().saturating_sub(CHANGES);
+        self
+    }
+
+    /// The same with why it was refused.
+    pub(super) fn with_error(mut self, error: &str) -> Self {
+        self.error = Some(shortened(error, ERROR));
+        self
+    }
+}
+
+/// The latest entries.
+#[derive(Default)]
+pub(super) struct History {
+    entries: VecDeque<Entry>,
+    next: u64,
+}
+
+impl History {
+    pub(super) fn add(&mut self, mut entry: Entry) {
+        self.next += 1;
+        entry.id = self.next;
+        if self.entries.len() == KEPT {
+            self.entries.pop_front();
+        }
+        self.entries.push_back(entry);
+    }
+
+    /// The newest first.
+    pub(super) fn newest_first(&self) -> Vec<Entry> {
+        self.entries.iter().rev().cloned().collect()
+    }
+}
+
+/// A moment as the admin API writes it: RFC 3339, UTC, with milliseconds.
+pub(crate) fn text(moment: SystemTime) -> String {
+    humantime::format_rfc3339_millis(moment).to_string()
+}
+
+fn shortened(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_are_kept_and_numbered() {
+        let mut history = History::default();
+        for _ in 0..KEPT + 5 {
+            let took = Duration::from_millis(2);
+            history.add(Entry::new(Trigger::File, Author::default(), Outcome::Applied, took));
+        }
+        let entries = history.newest_first();
+        assert_eq!((entries.len(), entries[0].id), (KEPT, KEPT as u64 + 5));
+        assert_eq!(entries[KEPT - 1].id, 6);
+    }
+
+    #[test]
+    fn what_is_long_is_cut() {
+        let difference = |key: usize| Difference {
+            key: format!("filters.{key}"),
+            was: None,
+            is: Some("é".repeat(VALUE + 1)),
+            origin: None,
+        };
+        let differences: Vec<Difference> = (0..CHANGES + 3).map(difference).collect();
+        let entry = Entry::new(Trigger::Api, Author::default(), Outcome::Applied, Duration::ZERO);
+        let entry = entry.with_changes(&differences);
+        assert_eq!((entry.changes.len(), entry.more_changes), (CHANGES, 3));
+        assert_eq!(entry.changes[0].is.as_ref().unwrap().chars().count(), VALUE + 1);
+    }
+}

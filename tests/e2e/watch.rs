@@ -1,0 +1,214 @@
+//! A configuration whose files change while the sidecar runs.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::support::{App, OK, Peer, Process, Sidecar};
+
+/// The longest that a change may take to hold.
+const SOON: Duration = Duration::from_millis(200);
+
+/// A folder of a test's own, gone with it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("watch-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.join(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A configuration that says `x-version` in every response.
+fn versioned(setup: &str, version: &str) -> String {
+    let filters = format!("{{ headers: {{ response: {{ set: {{ x-version: '{version}' }} }} }} }}");
+    format!("{setup}routes: [{{ match: {{ path: '/*' }}, filters: {filters} }}]\n")
+}
+
+fn watched(app: &App) -> String {
+    Sidecar::setup(app).with("reload: { watch: true }").yaml()
+}
+
+/// The version that a response tells.
+fn version(client: &mut Peer, app: &App, origin: &mut Option<Peer>) -> Option<String> {
+    client.send("GET / HTTP/1.1\r\nHost: app\r\n\r\n");
+    let origin = origin.get_or_insert_with(|| app.accept());
+    origin.read_head();
+    origin.send(OK);
+    client.read_answer().field("x-version").map(str::to_owned)
+}
+
+/// Asks over one connection until the version is that one; how long that took.
+fn await_version(client: &mut Peer, app: &App, origin: &mut Option<Peer>, wanted: &str) -> Duration {
+    let began = Instant::now();
+    loop {
+        let found = version(client, app, origin);
+        if found.as_deref() == Some(wanted) {
+            return began.elapsed();
+        }
+        assert!(
+            began.elapsed() < Duration::from_secs(10),
+            "it is {found:?}, not {wanted}"
+        );
+    }
+}
+
+fn get(sidecar: &Process, path: &str) -> Value {
+    let mut admin = Peer::connect(sidecar.admin());
+    admin.send(format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    ));
+    serde_json::from_str(&admin.read_answer().text()).unwrap()
+}
+
+#[test]
+fn a_file_that_is_written_holds_at_once_on_the_connections_there_are() {
+    let app = App::listen();
+    let yaml = watched(&app);
+    let mut sidecar = Process::run(&versioned(&yaml, "1"));
+    let mut client = Peer::connect(sidecar.inbound());
+    let mut origin = None;
+    await_version(&mut client, &app, &mut origin, "1");
+    let mut slowest = Duration::ZERO;
+    for round in 2..12 {
+        let text = versioned(&yaml, &round.to_string());
+        if round % 2 == 0 {
+            // In place, as an editor may.
+            sidecar.configure(&text);
+        } else {
+            let aside = sidecar.config_file().with_extension("new");
+            fs::write(&aside, &text).unwrap();
+            fs::rename(&aside, sidecar.config_file()).unwrap();
+        }
+        slowest = slowest.max(await_version(&mut client, &app, &mut origin, &round.to_string()));
+    }
+    assert!(slowest < SOON, "a change took {slowest:?}");
+    sidecar.stop();
+}
+
+#[test]
+fn a_bad_file_is_told_with_its_place_and_changes_nothing() {
+    let app = App::listen();
+    let yaml = watched(&app);
+    let mut sidecar = Process::run(&versioned(&yaml, "1"));
+    let mut client = Peer::connect(sidecar.inbound());
+    let mut origin = None;
+    sidecar.configure(&versioned(&yaml, "2").replace("response:", "respones:"));
+    sidecar.await_log("configuration not reloaded");
+    let place = format!("{}:", sidecar.config_file().display());
+    assert!(
+        sidecar.said.contains(&place) && sidecar.said.contains("did you mean `response`?"),
+        "{}",
+        sidecar.said
+    );
+    assert_eq!(version(&mut client, &app, &mut origin).as_deref(), Some("1"));
+    let history = get(&sidecar, "/config/history");
+    let newest = &history["entries"][0];
+    assert_eq!(
+        (&newest["trigger"], &newest["result"]),
+        (&"file".into(), &"refused".into()),
+        "{history:#}"
+    );
+    assert!(newest["error"].as_str().unwrap().contains(&place), "{history:#}");
+    sidecar.configure(&versioned(&yaml, "3"));
+    await_version(&mut client, &app, &mut origin, "3");
+    let history = get(&sidecar, "/config/history");
+    let newest = &history["entries"][0];
+    let change = &newest["changes"][0];
+    assert_eq!(
+        change["key"], "routes[/*].filters.headers.response.set.x-version",
+        "{history:#}"
+    );
+    assert_eq!((&change["was"], &change["is"]), (&"\"1\"".into(), &"\"3\"".into()));
+    assert!(change["origin"].as_str().unwrap().starts_with(&place), "{history:#}");
+    assert!(
+        newest["survived"].to_string().contains("open connection"),
+        "{history:#}"
+    );
+    sidecar.stop();
+}
+
+#[test]
+fn what_a_file_includes_and_a_secret_it_takes_are_watched_too() {
+    let app = App::listen();
+    let folder = Folder::new("included");
+    let part =
+        |version: &str| format!("filters: {{ headers: {{ response: {{ set: {{ x-version: \"{version}\" }} }} }} }}\n");
+    let included = folder.write("part.yaml", &part("1"));
+    let secret = folder.write("secret", "a\n");
+    let yaml = format!("include: {}\n{}", included.display(), watched(&app));
+    let mut sidecar = Process::run(&yaml);
+    let mut client = Peer::connect(sidecar.inbound());
+    let mut origin = None;
+    await_version(&mut client, &app, &mut origin, "1");
+    folder.write("part.yaml", &part(&format!("${{file:{}}}", secret.display())));
+    await_version(&mut client, &app, &mut origin, "a");
+    folder.write("secret", "b\n");
+    await_version(&mut client, &app, &mut origin, "b");
+    // What is in it is shown nowhere.
+    let values = get(&sidecar, "/config/values").to_string();
+    assert!(values.contains("${file:"), "{values}");
+    sidecar.stop();
+}
+
+#[test]
+fn a_volume_that_is_swapped_as_kubernetes_does_is_seen() {
+    let app = App::listen();
+    let folder = Folder::new("volume");
+    let yaml = watched(&app);
+    let publish = |version: &str| {
+        let data = folder.0.join(format!("..{version}"));
+        fs::create_dir(&data).unwrap();
+        fs::write(data.join("app.yaml"), versioned(&yaml, version)).unwrap();
+        let aside = folder.0.join("..data_tmp");
+        symlink(format!("..{version}"), &aside).unwrap();
+        fs::rename(&aside, folder.0.join("..data")).unwrap();
+    };
+    publish("1");
+    symlink("..data/app.yaml", folder.0.join("app.yaml")).unwrap();
+    let including = format!("include: {}\n", folder.0.join("app.yaml").display());
+    let mut sidecar = Process::run(&including);
+    let mut client = Peer::connect(sidecar.inbound());
+    let mut origin = None;
+    await_version(&mut client, &app, &mut origin, "1");
+    for version in ["2", "3"] {
+        publish(version);
+        await_version(&mut client, &app, &mut origin, version);
+        fs::remove_dir_all(folder.0.join(format!("..{}", version.parse::<u32>().unwrap() - 1))).unwrap();
+    }
+    sidecar.stop();
+}
+
+#[test]
+fn who_does_not_want_it_is_left_alone() {
+    let app = App::listen();
+    let yaml = Sidecar::setup(&app).with("reload: { watch: false }").yaml();
+    let mut sidecar = Process::run(&versioned(&yaml, "1"));
+    let mut client = Peer::connect(sidecar.inbound());
+    let mut origin = None;
+    sidecar.configure(&versioned(&yaml, "2"));
+    let until = Instant::now() + 2 * SOON;
+    while Instant::now() < until {
+        assert_eq!(version(&mut client, &app, &mut origin).as_deref(), Some("1"));
+    }
+    assert_eq!(sidecar.reload().status, 200);
+    assert_eq!(version(&mut client, &app, &mut origin).as_deref(), Some("2"));
+    sidecar.stop();
+}
