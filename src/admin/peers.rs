@@ -83,10 +83,9 @@ async fn ask_all(source: &dyn AdminSource) -> Peers {
 async fn ask(peer: &AdminPeer) -> PeerStats {
     let token = peer.token.as_ref().map(Secret::expose);
     let answer = client::get(&peer.url, "/stats", token, ANSWER_WITHIN).await;
-    let stats = answer.map_err(|error| error.to_string()).and_then(|body| {
-        let read = serde_json::from_slice::<Stats>(&body);
-        read.map_err(|_| "what it answered is no sidecar's numbers".to_owned())
-    });
+    let stats = answer
+        .map_err(|error| error.to_string())
+        .and_then(|body| Stats::read(&body).ok_or_else(|| "what it answered is no sidecar's numbers".to_owned()));
     let (stats, error) = match stats {
         Ok(stats) => (Some(stats), None),
         Err(error) => (None, Some(error)),

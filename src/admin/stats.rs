@@ -86,6 +86,14 @@ pub(crate) struct RouteStats {
     pub(crate) response_bytes: u64,
 }
 
+impl Stats {
+    /// What `/stats` of a sidecar answered. JSON of anything else is not taken for one.
+    pub(crate) fn read(answer: &[u8]) -> Option<Self> {
+        let stats: Self = serde_json::from_slice(answer).ok()?;
+        (!stats.service.is_empty()).then_some(stats)
+    }
+}
+
 pub(super) async fn show(State(source): Source) -> Json<Stats> {
     Json(of(&*source).await)
 }

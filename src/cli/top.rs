@@ -132,7 +132,8 @@ struct Asker<'a> {
 
 impl Asker<'_> {
     async fn sample(&self) -> Result<Sample, AskError> {
-        let stats = self.json("/stats").await?;
+        let stats = client::get(self.url, "/stats", self.token.as_deref(), ANSWER_WITHIN).await?;
+        let stats = Stats::read(&stats).ok_or_else(|| AskError::Broken("/stats is no sidecar's".to_owned()))?;
         let at = Instant::now();
         let upstreams = self.json("/upstreams").await?;
         let caches = self.json("/cache?top=0").await?;

@@ -32,6 +32,7 @@ mod life;
 mod otlp_export;
 mod outbound;
 mod overrides;
+mod page;
 mod pool;
 mod reload;
 mod retry;

@@ -37,7 +37,7 @@ export const render = (ctx) =>
 				order: { by: ctx.param("by"), down: ctx.param("up") !== "1" },
 				onOrder: (by, down) => ctx.set({ by, up: down ? "" : "1" }),
 				columns: [
-					{ id: "name", name: "Sidecar", sort: (row) => row.name, cell: (row) => [h("b", {}, linked(row.url, row.name)), row.url ? h("small", { class: "under" }, row.url) : h("small", { class: "under" }, "this one")] },
+					{ id: "name", name: "Sidecar", as: "path", sort: (row) => row.name, cell: (row) => [h("b", {}, linked(row.url, row.name)), row.url ? h("small", { class: "under" }, row.url) : h("small", { class: "under" }, "this one")] },
 					{ id: "state", name: "State", sort: (row) => (row.reachable ? (row.stats.ready ? 2 : 1) : 0), cell: (row) =>
 						!row.reachable ? [state("over", "Not reachable"), h("small", { class: "under" }, row.error)]
 							: row.stats.draining ? state("near", "Draining") : row.stats.ready ? state("ok", "Ready") : state("over", "Not ready") },
