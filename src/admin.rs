@@ -16,6 +16,8 @@
 //! | `GET /cache` | what the caches hold and have done, as JSON; `?top=50` for more of the most used responses |
 //! | `POST /cache/purge` | forgets stored responses: `{"url": …}`, `{"prefix": …}`, `{"tag": …}` or `{"everything": true}` |
 //! | `POST /cache/warm` | fetches `{"urls": […]}` |
+//! | `GET /requests` | recent exchanges, as JSON, the newest first; `?route=`, `direction`, `status`, `method`, `min_duration`, `filter`, `reason`, `trace` and `limit` narrow them down |
+//! | `GET /requests/{id}` | one of them: timing by phase, tries, and who decided what and why |
 //! | `GET /upstreams` | upstreams with their endpoints and how each stands; circuit breakers, what they are in and why; as JSON |
 //! | `POST /upstreams/breakers` | `{"direction": "inbound", "upstream": "app", "force": "open"}`: forces one `open` or `closed`, or leaves it to itself with `auto` |
 //! | `GET /stats` | rate, errors and durations by route as counters, and how the process stands, as JSON |
@@ -38,6 +40,7 @@ mod filters;
 mod guard;
 mod page;
 mod peers;
+mod requests;
 pub(crate) mod stats;
 mod upstreams;
 
@@ -64,7 +67,8 @@ use tokio::net::TcpListener;
 pub use self::filters::{ChangeError, FilterChange, FilterRestore};
 use self::guard::Guard;
 pub use self::stats::Standing;
-use crate::config::AdminPeer;
+use crate::config::{AdminPeer, TraceUrl};
+use crate::explain::Recorder;
 
 /// What there is to ask, for programs (`OpenAPI` 3.1).
 const OPENAPI: &str = include_str!("admin/openapi.json");
@@ -105,6 +109,8 @@ pub trait AdminSource: Send + Sync + 'static {
     fn families(&self) -> Vec<MetricFamily>;
     /// The sidecars that the page shows beside this one.
     fn peers(&self) -> Vec<AdminPeer>;
+    /// What is remembered of exchanges, and where their traces can be looked at.
+    fn recorder(&self) -> (Arc<Recorder>, Option<TraceUrl>);
     /// Reads the configuration again. The error is for the person who wrote it; then nothing has changed.
     fn reload(&self) -> Result<(), String>;
 }
@@ -167,6 +173,8 @@ fn router(source: Arc<dyn AdminSource>, guard: Guard) -> Router {
         .route("/cache", get(cache::show))
         .route("/cache/purge", post(cache::purge))
         .route("/cache/warm", post(cache::warm))
+        .route("/requests", get(requests::list))
+        .route("/requests/{id}", get(requests::one))
         .route("/upstreams", get(upstreams::show))
         .route("/upstreams/breakers", post(upstreams::force))
         .route("/stats", get(stats::show))
@@ -279,6 +287,9 @@ mod tests {
         fn peers(&self) -> Vec<AdminPeer> {
             Vec::new()
         }
+        fn recorder(&self) -> (Arc<Recorder>, Option<TraceUrl>) {
+            (Arc::new(Recorder::new(&pillion_filters::Registry::builtin())), None)
+        }
         fn reload(&self) -> Result<(), String> {
             self.reloads.lock().unwrap().pop().unwrap_or(Ok(()))
         }
@@ -387,6 +398,9 @@ mod tests {
         for (path, header, status) in [
             ("/config", "", 401),
             ("/upstreams", "", 401),
+            ("/requests", "", 401),
+            ("/requests/1", "", 401),
+            ("/requests", "\nAuthorization: Bearer secret", 200),
             ("/metrics", "\nAuthorization: Bearer wrong", 401),
             ("/metrics", "\nAuthorization: Basic secret", 401),
             ("/metrics", "\nAuthorization: Bearer secret", 200),

@@ -37,6 +37,7 @@ pub use self::effective::{Difference, Leaf, differences, settings, values};
 pub use self::error::{ConfigError, ConfigErrors, ConfigWarnings, Sources, suggest};
 pub use self::expand::Environment;
 pub use self::explain::explain;
+pub(crate) use self::explain::explain_settings;
 pub use self::layers::BUILT_IN;
 pub use self::loaded::{ConfiguredFilter, Loaded};
 pub use self::model::*;

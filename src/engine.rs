@@ -18,6 +18,7 @@ mod replay;
 mod spoken;
 mod tunnel;
 mod up;
+mod words;
 
 pub(crate) use background::{Dispatch, Jobs};
 pub(crate) use connect::Connector;
@@ -25,3 +26,5 @@ pub(crate) use down::{Down, Kept};
 pub(crate) use exchange::{refuse_unread, serve};
 pub(crate) use heads::{Forwarding, Style};
 pub(crate) use pool::PoolLimits;
+pub(crate) use pump::CLIENT_STALLED;
+pub(crate) use words::WORDS;

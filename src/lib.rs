@@ -16,6 +16,7 @@ mod cli;
 mod clock;
 pub mod config;
 mod engine;
+pub mod explain;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod listener;

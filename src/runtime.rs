@@ -81,6 +81,7 @@ pub(crate) struct Shared {
 
 /// Takes up what a configuration says of upstreams, before the first request goes by it.
 fn settle(snapshot: &Snapshot, ground: &Ground, keeper: &Keeper) {
+    ground.recorder.settle(&snapshot.explain);
     ground.upstreams.settle(snapshot.wanted(), Instant::now());
     keeper.keep(snapshot.wanted());
     // A lookup that ended in between has named others; now it is followed no more.

@@ -15,16 +15,20 @@ use pillion_filters::{Chain, Direction, Route};
 use pingora_http::RequestHeader;
 
 pub(crate) use self::build::{Ground, build};
+pub(crate) use self::routes::Held;
 use self::routes::RouteTable;
 pub(crate) use self::upstreams::{Destination, Destinations};
 use crate::config::ConnectionLimits as ConfiguredLimits;
 use crate::engine::{Forwarding, PoolLimits};
+use crate::explain::Explain;
 use crate::upstream::{Endpoint, Protocol, Wanted};
 
 /// Everything an exchange needs to know.
 pub(crate) struct Snapshot {
     inbound: Option<Side>,
     outbound: Option<Side>,
+    /// What is remembered of exchanges.
+    pub(crate) explain: Explain,
     /// The upstreams.
     pub(crate) destinations: Destinations,
 }
@@ -81,6 +85,15 @@ impl Side {
     /// The first route that matches, or the one called `unmatched`.
     pub(crate) fn route(&self, head: &RequestHeader, authority: Option<&HeaderValue>) -> &CompiledRoute {
         self.routes.find(head, authority)
+    }
+
+    /// Every route up to the one that is taken, with its conditions and whether they hold.
+    pub(crate) fn told(
+        &self,
+        head: &RequestHeader,
+        authority: Option<&HeaderValue>,
+    ) -> Vec<(&CompiledRoute, Vec<Held>)> {
+        self.routes.told(head, authority)
     }
 
     /// The route of what no route matches, and of what is no request.

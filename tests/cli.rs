@@ -162,23 +162,75 @@ fn explain_tells_what_a_request_would_meet() {
 GET /api/users/7
 service    shop
 direction  inbound
-route      /api/users/{id}
+route      /api/users/{id} # FILE:5:5
+  because the path is `/api/users/{id}`
+  because the method is GET
 upstream   127.0.0.1:8080 (the app, HTTP/1.1)
-filters, in the order requests meet them:
+filters, in the order requests meet them; what is not shown is as the filter's page says:
   request_id
   access_log
   tracing
   metrics
   deadline
+  headers (nothing to do, as it is set)
   compression
   retry
+filters that are off:
+  limits # FILE:7:35
+  idempotency # (built-in defaults):22:14
+  cache # (built-in defaults):24:14
+  circuit_breaker # (built-in defaults):26:14
 timeouts:
-  connect     1s
-  first_byte  2m
-  idle        1m
-  exchange    5m
+  connect: 1s # default
+  first_byte: 2m # FILE:6:29
+  idle: 1m # default
+  tunnel: 1h # default
+  exchange: 5m # FILE:6:43
+what the filters decide, with nothing stored and nothing counted yet:
+  the request goes to the upstream
+  a try that fails may be made again: GET may be repeated
 ";
-    assert_eq!(done.out, told);
+    assert_eq!(done.out.replace(file.name(), "FILE"), told);
+}
+
+#[test]
+fn explain_tells_settings_and_decisions_of_one_request() {
+    let file = File::new(
+        "decisions",
+        "service: shop\ninbound: { listen: \"127.0.0.1:8000\", app: \"http://127.0.0.1:8080\" }\nfilters:\n  cache: { enabled: true, ttl: 5m, \
+         key: { headers: [X-Tenant] } }\n  headers: { request: { set: { x-token: \"${PATH}\" } } }\n  limits: { uri_length: 20B }\nroutes:\n  \
+         - match: { path: /api/*, host: api.example.com, headers: { x-beta: { present: true } } }\n    filters: { cache: { ttl: 1m } }\n",
+    );
+    let done = pillion(&[
+        "explain",
+        file.name(),
+        "GET",
+        "http://api.example.com/api/x",
+        "-H",
+        "x-beta: 1",
+        "-H",
+        "upgrade: x",
+    ]);
+    assert_eq!((done.code, &*done.err), (0, ""));
+    for told in [
+        "\n  because the path is `/api/*`\n  because the host is `api.example.com`\n  because there is a header `x-beta`\n",
+        "\n  cache\n    ttl: 1m # FILE:9:30\n    key:\n      headers: [X-Tenant] # FILE:4:52\n",
+        // What comes from the environment is not shown.
+        "        x-token: \"${PATH}\" # FILE:5:41, from \"${PATH}\"\n",
+        "\n  limits\n    uri_length: 20B # FILE:6:25\n",
+        "\n  cache: left alone: the request wants another protocol\n  the request goes to the upstream\n",
+    ] {
+        let out = done.out.replace(file.name(), "FILE");
+        assert!(out.contains(told), "{told:?} is not in\n{out}");
+    }
+    let done = pillion(&["explain", file.name(), "POST", "/a/path/that/is/too/long"]);
+    for told in [
+        ": the path is not `/api/*`, and the host is not `api.example.com`, and there is no header `x-beta` # ",
+        "\n  limits: refused: the request target is longer than `uri_length` (20B)\n  the answer is 414 URI Too Long, and the upstream is not \
+         asked\n  a try that fails is made again only if nothing was sent: POST is not safe to repeat\n",
+    ] {
+        assert!(done.out.contains(told), "{told:?} is not in\n{}", done.out);
+    }
 }
 
 #[test]
@@ -189,20 +241,20 @@ fn explain_finds_the_route_by_all_its_conditions() {
             "POST",
             "/api/users/7",
             "unmatched",
-            "metrics\n  deadline\n  limits\n  compression\n  retry\ntimeouts",
+            "metrics\n  deadline\n  limits\n  headers (nothing to do, as it is set)\n  compression\n  retry\nfilters that are off:",
         ),
         (
             "get",
             "http://example.com/orders?x=1",
             "orders",
-            "limits\n  headers\n  compression\n  retry\ntimeouts",
+            "limits\n  headers\n    request:\n      set:\n        x-a: \"1\" # ",
         ),
     ] {
         let done = pillion(&["explain", file.name(), method, url]);
         assert_eq!((done.code, &*done.err), (0, ""));
-        assert!(done.out.contains(&format!("\nroute      {route}\n")), "{}", done.out);
+        assert!(done.out.contains(&format!("\nroute      {route}")), "{}", done.out);
         assert!(done.out.contains(filters), "{}", done.out);
-        assert!(done.out.contains("\n  first_byte  10s\n"), "{}", done.out);
+        assert!(done.out.contains("\n  first_byte: 10s # "), "{}", done.out);
     }
 }
 

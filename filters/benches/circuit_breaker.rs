@@ -62,6 +62,7 @@ impl Call {
                 endpoint: endpoint.clone(),
                 started: now + Duration::from_secs(3600),
                 ended: now,
+                connected: None,
                 reused: true,
                 result: AttemptResult::Answered(StatusCode::OK),
                 span_id: None,

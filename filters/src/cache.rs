@@ -53,6 +53,7 @@ mod tags;
 mod update;
 mod vary;
 mod warm;
+mod words;
 
 pub use config::{Config, Side};
 pub(crate) use key::{cookie, names, origin};
@@ -73,6 +74,7 @@ pub struct CachePlugin;
 impl Plugin for CachePlugin {
     const NAME: &'static str = NAME;
     type Config = Config;
+    const WORDS: crate::Words = words::WORDS;
 
     fn build(config: Config, context: &Context<'_>) -> Result<Arc<dyn Filter>, BuildError> {
         let rules = Rules::new(&config)?;

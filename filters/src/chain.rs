@@ -161,7 +161,9 @@ impl Chain {
 
     fn refused(&self, exchange: &mut Exchange, position: usize, refusal: Refusal) -> Response {
         if let Some(link) = self.links.get(position) {
-            exchange.ledger.enter(link.plugin, refusal.reason);
+            exchange
+                .ledger
+                .enter_with(link.plugin, refusal.reason, refusal.explained());
         }
         refusal.render(exchange)
     }
@@ -176,7 +178,9 @@ impl Chain {
                 continue;
             };
             if let Err(refusal) = link.filter.request_body(exchange, chunk, end) {
-                exchange.ledger.enter(link.plugin, refusal.reason);
+                exchange
+                    .ledger
+                    .enter_with(link.plugin, refusal.reason, refusal.explained());
                 // The answer passes those before the filter that refused.
                 exchange.turned = position;
                 return Err(refusal);

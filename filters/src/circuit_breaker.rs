@@ -26,8 +26,8 @@ use http::{Method, StatusCode};
 
 use crate::conditions::grpc_status;
 use crate::{
-    Attempt, AttemptResult, BuildError, Context, End, Exchange, Failure, Filter, Outcome, Phases, Plugin, Remark, Step,
-    Tried, Verdict,
+    Attempt, AttemptResult, BuildError, Context, End, Exchange, Fact, Failure, Filter, Outcome, Phases, Plugin, Remark,
+    Step, Tried, Verdict,
 };
 
 mod breaker;
@@ -44,6 +44,7 @@ mod settings;
 #[cfg(test)]
 mod simulation;
 mod window;
+mod words;
 
 pub use breakers::{BreakerReport, Breakers};
 pub use config::{Config, FailuresConfig, Fallback, HalfOpenConfig, OpenConfig, Scope, SlowConfig, StaticResponse};
@@ -64,6 +65,7 @@ pub struct CircuitBreaker;
 impl Plugin for CircuitBreaker {
     const NAME: &'static str = NAME;
     type Config = Config;
+    const WORDS: crate::Words = words::WORDS;
 
     fn build(config: Config, context: &Context<'_>) -> Result<Arc<dyn Filter>, BuildError> {
         let settings = Settings::of(&config).map_err(BuildError::Mistakes)?;
@@ -260,11 +262,14 @@ impl Guard {
         match found.breaker().admit(now, &self.settings) {
             Admitted::Pass => Step::Continue,
             Admitted::Probe(permit) => probe(exchange, permit),
-            Admitted::Refused(left) => self.fall_back(exchange, left, may_turn),
+            Admitted::Refused(left) => {
+                let why = found.breaker().why(exchange.timing.started);
+                self.fall_back(exchange, left, why, may_turn)
+            }
         }
     }
 
-    fn fall_back(&self, exchange: &mut Exchange, left: machine::End<Duration>, may_turn: bool) -> Step {
+    fn fall_back(&self, exchange: &mut Exchange, left: machine::End<Duration>, why: Fact, may_turn: bool) -> Step {
         let seconds = whole_seconds(match left {
             machine::End::Known(left) => left,
             machine::End::Unknown => self.settings.open.first,
@@ -273,17 +278,17 @@ impl Guard {
             Some(Compiled::Stale) => exchange.plan.accept_stale = true,
             // No gRPC client could read it.
             Some(Compiled::Response(fixed)) if !exchange.is_grpc() => {
-                exchange.ledger.enter(NAME, "fallback_response");
+                exchange.ledger.enter_with(NAME, "fallback_response", why);
                 return Step::Respond(fixed.answer(seconds));
             }
             Some(Compiled::Upstream(name)) if may_turn && exchange.upstream() != Some(name) => {
-                exchange.ledger.enter(NAME, "fallback_upstream");
+                exchange.ledger.enter_with(NAME, "fallback_upstream", why);
                 exchange.plan.upstream = Some(name.clone());
                 return self.enter(exchange, false);
             }
             _ => {}
         }
-        Step::Refuse(refusal(seconds))
+        Step::Refuse(refusal(seconds, why))
     }
 
     /// What a try tells of the upstream; `None` if nothing.

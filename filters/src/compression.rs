@@ -18,7 +18,9 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, ETAG, IF_NONE_MATCH, VARY};
 use http::{HeaderValue, Method, StatusCode, header};
 use pingora_http::ResponseHeader;
 
-use crate::{BuildError, Context, Exchange, Failure, Filter, Phases, Plugin, Recoder, Refusal, Remark, Step, Turn};
+use crate::{
+    BuildError, Context, Exchange, Fact, Failure, Filter, Phases, Plugin, Recoder, Refusal, Remark, Step, Turn,
+};
 
 mod accept;
 mod coding;
@@ -29,6 +31,7 @@ mod decide;
 mod etag;
 mod recode;
 mod requests;
+mod words;
 
 pub use coding::Coding;
 pub use config::Config;
@@ -76,6 +79,7 @@ pub struct Compression;
 impl Plugin for Compression {
     const NAME: &'static str = NAME;
     type Config = Config;
+    const WORDS: crate::Words = words::WORDS;
 
     fn build(config: Config, context: &Context<'_>) -> Result<Arc<dyn Filter>, BuildError> {
         let wrong = mistakes(&config);
@@ -234,7 +238,11 @@ impl Filter for Compressor {
         let coder = match action {
             Action::Leave(reason) | Action::Keep(reason) => {
                 if accepted.is_some() {
-                    exchange.ledger.enter(NAME, reason);
+                    let fact = match reason {
+                        "small" => Fact::Size(self.recodes.wanted.min_size),
+                        _ => Fact::None,
+                    };
+                    exchange.ledger.enter_with(NAME, reason, fact);
                 }
                 return Turn::Keep;
             }

@@ -17,7 +17,8 @@ use serde::Deserialize;
 
 use crate::own_header::OwnHeader;
 use crate::{
-    Attempt, BuildError, Context, Direction, Exchange, Filter, Outcome, Phases, Plugin, Refusal, Step, TraceContext,
+    Attempt, BuildError, Context, Direction, Exchange, Fact, Filter, Outcome, Phases, Plugin, Refusal, Step,
+    TraceContext, Words,
 };
 
 mod grpc;
@@ -57,13 +58,39 @@ const EXCEEDED: Refusal = Refusal {
     message: "the caller's time was over when the request arrived",
     proxy_error: "http_request_denied",
     retry_after: None,
+    fact: Fact::None,
 };
+
+/// What is entered in the ledger, in words.
+const WORDS: Words = &[
+    (
+        "of_caller",
+        &[
+            "the caller waits {0}, less than `timeouts.exchange` ({1})",
+            "the caller waits {0}",
+            "the caller's time is the limit",
+        ],
+    ),
+    (
+        "of_trace",
+        &[
+            "the request that the app works on has {0} left, less than `timeouts.exchange` ({1})",
+            "the request that the app works on has {0} left",
+            "the time of the request that the app works on is the limit",
+        ],
+    ),
+    (
+        "deadline_exceeded",
+        &["refused: the caller's time was over when the request arrived"],
+    ),
+];
 
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 impl Plugin for Deadline {
     const NAME: &'static str = NAME;
     type Config = Config;
+    const WORDS: Words = WORDS;
 
     fn build(config: Config, context: &Context<'_>) -> Result<Arc<dyn Filter>, BuildError> {
         Ok(Arc::new(Keep {
@@ -112,9 +139,13 @@ impl Filter for Keep {
             return Step::Refuse(EXCEEDED);
         }
         if limit != own {
-            exchange
-                .ledger
-                .enter(NAME, if limit == said { "of_caller" } else { "of_trace" });
+            let reason = if limit == said { "of_caller" } else { "of_trace" };
+            let fact = match (limit, own) {
+                (Some(limit), Some(own)) => Fact::Times(limit, own),
+                (Some(limit), None) => Fact::Time(limit),
+                (None, _) => Fact::None,
+            };
+            exchange.ledger.enter_with(NAME, reason, fact);
             exchange.plan.timeouts.exchange = limit;
         }
         if let (Some(known), Some(trace), Some(limit), Direction::Inbound) = (&self.known, trace, limit, self.direction)

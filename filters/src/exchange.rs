@@ -91,6 +91,7 @@ impl Timing {
 }
 
 /// One request and its response, as filters see it.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Exchange {
     /// The matched route.
     pub route: Arc<Route>,
@@ -117,6 +118,8 @@ pub struct Exchange {
     pub request_id: Option<HeaderValue>,
     /// Set by the `tracing` filter.
     pub trace: Option<TraceContext>,
+    /// No client asked for it.
+    background: bool,
     /// The filter where the exchange entered the chain: 0 unless no client asked for it.
     pub(crate) first: usize,
     /// How many filters have been entered: these are completed at the end.
@@ -147,6 +150,7 @@ impl Exchange {
             timing,
             request_id: None,
             trace: None,
+            background: false,
             first: 0,
             entered: 0,
             attempted: 0,
@@ -167,9 +171,15 @@ impl Exchange {
         self.plan.repeatable || self.request.method.is_idempotent()
     }
 
+    /// Whether no client asked for it.
+    pub fn is_background(&self) -> bool {
+        self.background
+    }
+
     /// Lets the exchange enter the chain at that filter, which finds this state.
     pub fn enter_at(&mut self, position: usize, state: Box<dyn Any + Send>) {
         self.first = position;
+        self.background = true;
         self.slots.set_boxed(position, state);
     }
 

@@ -9,6 +9,7 @@ use http::{HeaderValue, StatusCode, header};
 use pingora_http::ResponseHeader;
 
 use crate::exchange::Exchange;
+use crate::ledger::Fact;
 use crate::response::{Body, Response};
 
 /// How the sidecar writes its own errors.
@@ -179,6 +180,7 @@ impl From<Failure> for Refusal {
             message: failure.message(),
             proxy_error: failure.proxy_error(),
             retry_after: matches!(failure, Failure::NoEndpoint).then_some(1),
+            fact: Fact::None,
         }
     }
 }
@@ -196,6 +198,8 @@ pub struct Refusal {
     pub proxy_error: &'static str,
     /// Seconds after which to try again, for `Retry-After`.
     pub retry_after: Option<u32>,
+    /// What explains it beside its reason, for the ledger.
+    pub fact: Fact,
 }
 
 impl Refusal {
@@ -207,6 +211,22 @@ impl Refusal {
             message,
             proxy_error: "http_request_denied",
             retry_after: None,
+            fact: Fact::None,
+        }
+    }
+
+    /// The same, explained by a fact.
+    #[must_use]
+    pub const fn with_fact(mut self, fact: Fact) -> Self {
+        self.fact = fact;
+        self
+    }
+
+    /// What the ledger has of it: the fact, or what the client is told.
+    pub fn explained(&self) -> Fact {
+        match self.fact {
+            Fact::None => Fact::Text(self.message),
+            fact => fact,
         }
     }
 

@@ -20,6 +20,7 @@ use crate::outcome::Outcome;
 use crate::recode::Recoder;
 use crate::registry::BuildError;
 use crate::response::Response;
+use crate::words::Words;
 
 /// The phases a filter takes part in. A chain calls only who takes part.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -238,6 +239,8 @@ pub trait Plugin: 'static {
     const NAME: &'static str;
     /// Its configuration; field docs are the manual. Use `deny_unknown_fields`.
     type Config: DeserializeOwned + JsonSchema;
+    /// What the reasons that it enters in the ledger say, for people. One without words is read as it is written.
+    const WORDS: Words = &[];
     /// Makes a filter for one route. Handles that cost a lookup are resolved here, not per request.
     fn build(config: Self::Config, context: &Context<'_>) -> Result<Arc<dyn Filter>, BuildError>;
 }

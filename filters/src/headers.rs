@@ -63,6 +63,10 @@ pub struct Headers;
 
 impl Plugin for Headers {
     const NAME: &'static str = "headers";
+    const WORDS: crate::Words = &[(
+        "invalid_value",
+        &["a header was left out: its value, filled in, is no header value"],
+    )];
     type Config = Config;
 
     fn build(config: Config, context: &Context<'_>) -> Result<Arc<dyn Filter>, BuildError> {

@@ -46,6 +46,7 @@ mod scope;
 mod store;
 #[cfg(test)]
 mod tests;
+mod words;
 
 pub use config::Config;
 
@@ -62,6 +63,7 @@ pub struct Idempotency;
 impl Plugin for Idempotency {
     const NAME: &'static str = NAME;
     type Config = Config;
+    const WORDS: crate::Words = words::WORDS;
 
     fn build(config: Config, context: &Context<'_>) -> Result<Arc<dyn Filter>, BuildError> {
         let (size, warning) = (config.max_size.0, rules::warning(&config, context.route.direction));

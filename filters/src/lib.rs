@@ -47,6 +47,7 @@ mod trace_context;
 pub mod tracing;
 pub mod units;
 mod via;
+pub mod words;
 
 pub use background::{Background, Dispatcher, NoBackground};
 pub use chain::{Chain, Link, Way};
@@ -56,7 +57,7 @@ pub use failure::{ErrorFormat, Failure, Refusal};
 pub use filter::{
     Attempt, AttemptResult, Filter, Phases, Plugin, Resume, ResumeWithBody, Step, Tried, Turn, Verdict, Waiting,
 };
-pub use ledger::{Entry, Ledger};
+pub use ledger::{Entry, Fact, Ledger};
 pub use outcome::{AttemptRecord, End, Outcome};
 pub use plan::{Hedge, Permit, Plan, Timeouts, Wanted, WantedBy};
 pub use recode::Recoder;
@@ -65,3 +66,4 @@ pub use remark::{Matches, Remark, Warnings};
 pub use response::{Body, BodyStream, Response};
 pub use trace_context::{SpanId, TraceContext, TraceId};
 pub use via::via;
+pub use words::{Dictionary, Words};

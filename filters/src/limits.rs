@@ -68,6 +68,7 @@ pub struct Limits;
 impl Plugin for Limits {
     const NAME: &'static str = "limits";
     type Config = Config;
+    const WORDS: crate::Words = limit::WORDS;
 
     fn build(config: Config, context: &Context<'_>) -> Result<Arc<dyn Filter>, BuildError> {
         let bytes = |limit: OrNone<ByteSize>| limit.0.map(|size| size.0);

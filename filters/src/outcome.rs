@@ -27,6 +27,8 @@ pub struct AttemptRecord {
     pub endpoint: Arc<str>,
     /// When the try began.
     pub started: Instant,
+    /// When its connection was there; `None` where none was.
+    pub connected: Option<Instant>,
     /// When its response was complete, or it failed.
     pub ended: Instant,
     /// Whether it went over a pooled connection.
@@ -35,6 +37,13 @@ pub struct AttemptRecord {
     pub result: AttemptResult,
     /// The id of its span, drawn when the exchange is traced and had more than one attempt.
     pub span_id: Option<SpanId>,
+}
+
+impl AttemptRecord {
+    /// Whether there was a response head.
+    pub fn is_answered(&self) -> bool {
+        matches!(self.result, AttemptResult::Answered(_))
+    }
 }
 
 /// The whole story, told once to every filter that was entered.

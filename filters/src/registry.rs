@@ -7,6 +7,7 @@ use schemars::{Schema, SchemaGenerator};
 use crate::context::Context;
 use crate::filter::{Filter, Plugin};
 use crate::remark::Remark;
+use crate::words::Words;
 
 /// Why a filter could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +30,8 @@ type Build = fn(&mut dyn erased_serde::Deserializer<'_>, &Context<'_>) -> Result
 pub struct PluginEntry {
     /// The plugin's name.
     pub name: &'static str,
+    /// What it enters in the ledger, in words.
+    pub words: Words,
     build: Build,
     schema: fn(&mut SchemaGenerator) -> Schema,
 }
@@ -37,6 +40,7 @@ impl PluginEntry {
     fn of<P: Plugin>() -> Self {
         Self {
             name: P::NAME,
+            words: P::WORDS,
             build: |deserializer, context| {
                 let config = erased_serde::deserialize(deserializer).map_err(BuildError::Shape)?;
                 P::build(config, context)

@@ -46,6 +46,13 @@ pub struct RequestId;
 
 impl Plugin for RequestId {
     const NAME: &'static str = "request_id";
+    const WORDS: crate::Words = &[
+        (
+            "replaced_invalid",
+            &["the request's id was replaced: it was not one of at most 128 plain characters"],
+        ),
+        ("replaced_untrusted", &["the request's id was replaced: `trust` is off"]),
+    ];
     type Config = Config;
 
     fn build(config: Config, _: &Context<'_>) -> Result<Arc<dyn Filter>, BuildError> {

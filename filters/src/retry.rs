@@ -19,8 +19,8 @@ use http::header::UPGRADE;
 
 use crate::conditions::{Condition, Conditions, Trouble};
 use crate::{
-    Attempt, AttemptResult, BuildError, Context, Exchange, Filter, Hedge, Permit, Phases, Plugin, Remark, Step, Tried,
-    Verdict,
+    Attempt, AttemptResult, BuildError, Context, Exchange, Fact, Filter, Hedge, Permit, Phases, Plugin, Remark, Step,
+    Tried, Verdict,
 };
 
 mod budget;
@@ -28,6 +28,7 @@ mod config;
 mod counters;
 mod decide;
 mod latency;
+mod words;
 
 pub use config::Config;
 
@@ -45,6 +46,7 @@ pub struct Retry;
 impl Plugin for Retry {
     const NAME: &'static str = NAME;
     type Config = Config;
+    const WORDS: crate::Words = words::WORDS;
 
     fn build(config: Config, context: &Context<'_>) -> Result<Arc<dyn Filter>, BuildError> {
         let wrong = mistakes(&config);
@@ -229,7 +231,7 @@ impl Permit for Purse {
 struct State {
     tries: u32,
     /// What the try that is to come is for. An open breaker may still forbid it.
-    cause: Option<&'static str>,
+    cause: Option<(&'static str, Fact)>,
 }
 
 impl Filter for Retrier {
@@ -269,8 +271,8 @@ impl Filter for Retrier {
     }
 
     fn attempt(&self, exchange: &mut Exchange, _: &mut Attempt) -> Step {
-        if let Some(cause) = exchange.state::<State>().and_then(|state| state.cause.take()) {
-            exchange.ledger.enter(NAME, cause);
+        if let Some((cause, fact)) = exchange.state::<State>().and_then(|state| state.cause.take()) {
+            exchange.ledger.enter_with(NAME, cause, fact);
             self.counters.tried_again(cause);
         }
         Step::Continue
@@ -313,12 +315,13 @@ impl Filter for Retrier {
             Ok(after) => {
                 exchange.set_state(State {
                     tries: tries + 1,
-                    cause: Some(cause),
+                    cause: Some((cause, words::tried_again(&tried, after))),
                 });
                 Verdict::Retry(after)
             }
             Err(reason) => {
-                exchange.ledger.enter(NAME, reason);
+                let fact = words::denied(reason, self.limits, failed, self.max_body);
+                exchange.ledger.enter_with(NAME, reason, fact);
                 self.counters.denied(reason);
                 Verdict::Keep
             }

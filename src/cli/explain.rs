@@ -7,7 +7,8 @@ use pingora_http::RequestHeader;
 
 use super::{load, print};
 use crate::config;
-use crate::snapshot::Snapshot;
+
+mod request;
 
 /// Command line of `explain`.
 #[derive(clap::Args)]
@@ -40,7 +41,7 @@ pub(super) fn run(arguments: &Arguments, registry: &Registry) -> Result<(), Stri
                 Direction::Inbound
             };
             let head = request(method, url, &arguments.headers)?;
-            print(&format!("{}\n", explain(&snapshot, direction, &head)?))
+            print(&request::explain(&loaded, &snapshot, registry, direction, head)?)
         }
         _ => print(&config::explain(&loaded)),
     }
@@ -69,43 +70,4 @@ fn request(method: &str, url: &str, headers: &[String]) -> Result<RequestHeader,
             .map_err(|_| format!("`{name}` is no header"))?;
     }
     Ok(head)
-}
-
-/// Route, filters and plan, in words.
-fn explain(snapshot: &Snapshot, direction: Direction, head: &RequestHeader) -> Result<String, String> {
-    let side = snapshot
-        .side(direction)
-        .ok_or_else(|| format!("the configuration has no `{}`", direction.as_str()))?;
-    let route = side.route(head, head.headers.get(http::header::HOST));
-    let filters: Vec<String> = route
-        .chain
-        .links()
-        .iter()
-        .map(|link| format!("  {}", link.plugin))
-        .collect();
-    let timeouts = route.route.plan.timeouts;
-    let limit = |limit: Option<std::time::Duration>| {
-        limit.map_or("none".to_owned(), |limit| {
-            pillion_filters::units::HumanDuration(limit).to_string()
-        })
-    };
-    Ok(format!(
-        "{} {}\nservice    {}\ndirection  {}\nroute      {}\nupstream   {}\nfilters, in the order requests meet them:\n{}\n\
-         timeouts:\n  connect     {}\n  first_byte  {}\n  idle        {}\n  exchange    {}",
-        head.method,
-        head.uri,
-        route.route.service,
-        direction.as_str(),
-        route.route.name,
-        route.upstream,
-        if filters.is_empty() {
-            "  (none)".to_owned()
-        } else {
-            filters.join("\n")
-        },
-        limit(timeouts.connect),
-        limit(timeouts.first_byte),
-        limit(timeouts.idle),
-        limit(timeouts.exchange),
-    ))
 }

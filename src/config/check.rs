@@ -13,7 +13,7 @@ use std::fmt;
 use pillion_filters::units::HumanDuration;
 
 use super::error::ConfigError;
-use super::model::{AppAddress, Config, ListenAddress, Telemetry, Timeouts};
+use super::model::{AppAddress, Config, Explain, ListenAddress, Telemetry, Timeouts};
 use super::node::{Kind, Node, Position};
 
 /// Everything that does not make sense.
@@ -33,6 +33,7 @@ pub(super) fn check(tree: &Node, config: Option<&Config>, known: &[&str]) -> Vec
         admin(&mut report, config);
         peers::check(&mut report, &config.admin.peers);
         telemetry(&mut report, &config.telemetry);
+        explain(&mut report, &config.explain);
         durations(&mut report, config);
         routes::check(&mut report, config);
         upstreams::check(&mut report, config);
@@ -199,6 +200,25 @@ fn telemetry(report: &mut Report<'_>, telemetry: &Telemetry) {
     }
 }
 
+/// Less would not hold one exchange of each kind with all its headers.
+const LEAST_REMEMBERED: u64 = 64 * 1024;
+
+fn explain(report: &mut Report<'_>, explain: &Explain) {
+    let path = ["explain", "memory"];
+    if explain.memory.0 < LEAST_REMEMBERED {
+        let found = report.shown(&path, &explain.memory);
+        let message = format!("expected at least 64KiB, found {found}; `explain.enabled: false` remembers nothing");
+        report.add(&path, &message);
+    }
+    let path = ["explain", "show_headers"];
+    for name in &explain.show_headers {
+        if http::HeaderName::from_bytes(name.as_bytes()).is_err() {
+            let message = format!("`{name}` is no header name");
+            report.add(&path, &message);
+        }
+    }
+}
+
 fn durations(report: &mut Report<'_>, config: &Config) {
     let mut positive = |path: &[&str], duration: HumanDuration| {
         if duration.is_zero() {
@@ -220,6 +240,7 @@ fn durations(report: &mut Report<'_>, config: &Config) {
         positive(&["timeouts", "exchange"], exchange);
     }
     positive(&["pool", "idle_timeout"], config.pool.idle_timeout);
+    positive(&["explain", "slow"], config.explain.slow);
     let inbound = config.inbound.as_ref().map(|inbound| ("inbound", &inbound.connections));
     let outbound = config
         .outbound

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::effective::{Effective, Item, Shape};
 use super::loaded::Loaded;
+use super::node::Node;
 use super::yaml;
 
 /// The effective configuration, defaults included; each value is followed by a comment that says where it was written.
@@ -12,6 +13,17 @@ pub fn explain(loaded: &Loaded) -> String {
     let effective = Effective::of(loaded);
     for (key, item) in effective.entries(loaded) {
         writer.entry(0, &yaml::text(key), &item);
+    }
+    writer.out
+}
+
+/// A filter's settings in the same form, indented by so many spaces.
+pub(crate) fn explain_settings(settings: &Node, indent: usize) -> String {
+    let mut writer = Writer { out: String::new() };
+    if let Shape::Map(entries) = Item::Raw(settings).shape() {
+        for (key, item) in &entries {
+            writer.entry(indent, &yaml::text(key), item);
+        }
     }
     writer.out
 }

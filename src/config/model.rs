@@ -7,6 +7,7 @@
 
 mod address;
 mod admin;
+mod explain;
 mod filters;
 mod forwarded;
 mod listeners;
@@ -27,6 +28,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::address::{AppAddress, Authority, ListenAddress, NameServer};
 pub use self::admin::{Admin, AdminPeer, AdminUrl};
+pub use self::explain::{Explain, ExplainHeader, TraceUrl};
 pub(super) use self::filters::COMMON_KEYS;
 pub use self::filters::FilterSettings;
 pub use self::forwarded::{Cidr, Forwarded, ForwardedStyle};
@@ -95,6 +97,9 @@ pub struct Config {
     /// When the configuration is read again.
     #[serde(default)]
     pub reload: Reload,
+    /// What is remembered of exchanges, so that the admin API can explain them.
+    #[serde(default)]
+    pub explain: Explain,
     /// How the sidecar stops.
     #[serde(default)]
     pub shutdown: Shutdown,

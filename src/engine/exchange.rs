@@ -25,6 +25,7 @@ use super::heads::{self, Taken};
 use super::pump::Stop;
 use super::replay::Replay;
 use crate::clock;
+use crate::explain::header::{self, Asked};
 use crate::listener::{Client, Worker};
 use crate::snapshot::{CompiledRoute, Destinations, Side, Snapshot, Upstream};
 use crate::upstream::Member;
@@ -45,6 +46,7 @@ pub(crate) async fn serve(
     let side = snapshot.side(direction)?;
     let mut connection = client.connection.clone();
     connection.version = head.version;
+    let asked = header::asked(&mut head, &connection, direction, &side.forwarding, &snapshot.explain);
     let received = heads::receive(
         &mut head,
         &connection,
@@ -62,6 +64,7 @@ pub(crate) async fn serve(
     exchange.has_body = !down.request_ended();
     stand_in(&snapshot, route, &mut exchange);
     let mut run = Run::new(worker, client, (&snapshot, side), route, down, exchange);
+    run.asked = asked;
     // What is rare is put on the heap, so that it is no part of every connection's memory.
     let end = match received {
         Ok(_) if run.story.exchange.request.method == Method::CONNECT => return Box::pin(run.tunnel()).await,
@@ -157,6 +160,9 @@ struct Run<'a> {
     down: Down,
     story: Story<'a>,
     taken: Taken,
+    /// Whether the response is to be explained.
+    asked: Asked,
+    snapshot: &'a Snapshot,
     replay: Replay,
     /// The upstreams there are.
     destinations: &'a Destinations,
@@ -180,8 +186,10 @@ impl<'a> Run<'a> {
             side,
             route,
             down,
-            story: Story::new(&route.chain, exchange),
+            story: Story::new(&route.chain, exchange, &snapshot.explain, &worker.recorder),
             taken: Taken::default(),
+            asked: Asked::default(),
+            snapshot,
             replay: Replay::default(),
             destinations: &snapshot.destinations,
             picked: None,

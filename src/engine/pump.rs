@@ -11,7 +11,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::HeaderMap;
 use pillion_filters::conditions::grpc_status;
-use pillion_filters::{AttemptResult, Chain, Exchange, Failure, Refusal};
+use pillion_filters::{AttemptResult, Chain, Exchange, Fact, Failure, Refusal};
 use pingora_http::ResponseHeader;
 use tokio::time::Sleep;
 
@@ -30,7 +30,7 @@ pub(super) const LEAST: u64 = 1024;
 const SLICE: usize = 64 * 1024;
 
 /// For the ledger: the client had the response to read and did not.
-pub(super) const CLIENT_STALLED: &str = "client_stalled";
+pub(crate) const CLIENT_STALLED: &str = "client_stalled";
 
 /// How moving bytes came to its end.
 #[derive(Debug)]
@@ -428,7 +428,8 @@ impl<'a> Pump<'a> {
             Failure::AttemptTimeout
         } else if !self.down.is_drained() {
             // There is something to read for the client, and it does not.
-            self.exchange.ledger.enter("engine", CLIENT_STALLED);
+            let limit = self.exchange.plan.timeouts.idle.map_or(Fact::None, Fact::Time);
+            self.exchange.ledger.enter_with("engine", CLIENT_STALLED, limit);
             return Stop::Gone;
         } else if awaiting_head && self.request_sent {
             Failure::FirstByteTimeout

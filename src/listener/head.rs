@@ -2,7 +2,7 @@
 
 use bytes::{Buf, BytesMut};
 use http::StatusCode;
-use pillion_filters::{Failure, Refusal};
+use pillion_filters::{Fact, Failure, Refusal};
 use tokio::io::AsyncReadExt;
 
 use super::wire::Wire;
@@ -35,6 +35,7 @@ impl From<Flaw> for Unread {
         Self::Refused(match flaw {
             Flaw::Malformed(why) => Refusal {
                 message: why,
+                fact: Fact::Text(why),
                 ..Failure::MalformedRequest.into()
             },
             Flaw::TooLarge => TOO_LARGE,

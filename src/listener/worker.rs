@@ -16,6 +16,7 @@ use super::sniff::{self, Spoken};
 use super::wire::{Wire, Writes};
 use super::{http1, http2};
 use crate::engine::Connector;
+use crate::explain::Recorder;
 use crate::snapshot::Snapshot;
 use crate::telemetry::ProxyMetrics;
 
@@ -33,6 +34,8 @@ pub(crate) struct Worker {
     pub(crate) connector: Connector,
     /// The sidecar's own metrics.
     pub(crate) metrics: Arc<ProxyMetrics>,
+    /// What is remembered of exchanges.
+    pub(crate) recorder: Arc<Recorder>,
     /// Turns true when the sidecar drains.
     pub(crate) draining: watch::Receiver<bool>,
     /// Open client connections of all workers, by direction.

@@ -23,7 +23,8 @@ use super::sockets::Listening;
 use super::successor::Program;
 use super::{Shared, filters};
 use crate::admin::{self, AdminSource, ChangeError, FilterChange, FilterRestore, Readiness, Standing};
-use crate::config::{self, AdminPeer, Difference, Override};
+use crate::config::{self, AdminPeer, Difference, Override, TraceUrl};
+use crate::explain::Recorder;
 use crate::upstream::Address;
 
 /// How long `/readyz` waits for the app to take a connection.
@@ -184,6 +185,11 @@ impl AdminSource for Source {
 
     fn peers(&self) -> Vec<AdminPeer> {
         self.0.loaded.load().config.admin.peers.clone()
+    }
+
+    fn recorder(&self) -> (Arc<Recorder>, Option<TraceUrl>) {
+        let trace_url = self.0.loaded.load().config.explain.trace_url.clone();
+        (self.0.ground.recorder.clone(), trace_url)
     }
 
     fn reload(&self) -> Result<(), String> {

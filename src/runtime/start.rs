@@ -20,6 +20,7 @@ use super::watcher::{self, Watched};
 use super::{Running, Shared, control, workers};
 use crate::config::{Config, ConfigErrors, ListenAddress, Loaded, OtlpProtocol};
 use crate::engine::Dispatch;
+use crate::explain::Recorder;
 use crate::listener::OpenConnections;
 use crate::snapshot::{self, Ground};
 use crate::telemetry::{
@@ -223,6 +224,7 @@ fn ground(
     let (lines, writer) = LineWriter::start(Box::new(io::stdout()), &metrics)?;
     let lines: Arc<dyn LineSink> = lines;
     let ground = Ground {
+        recorder: Arc::new(Recorder::new(&registry)),
         registry,
         telemetry: Telemetry {
             metrics,
@@ -244,6 +246,7 @@ fn ground(
 /// What filters are checked against when nothing runs: everything they report is dropped.
 pub(crate) fn dry_ground(config: &Config, registry: Registry) -> Ground {
     Ground {
+        recorder: Arc::new(Recorder::new(&registry)),
         registry,
         telemetry: Telemetry {
             metrics: Metrics::default(),

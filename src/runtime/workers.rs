@@ -27,6 +27,7 @@ pub(super) fn spawn(
         snapshot: shared.snapshot.clone(),
         connector: Connector::new(shared.off_limits, shared.metrics.clone()),
         metrics: shared.metrics.clone(),
+        recorder: shared.ground.recorder.clone(),
         draining: shared.draining.subscribe(),
         open: shared.open.clone(),
     });

@@ -16,6 +16,7 @@ use crate::config::{
     OutboundProtocol, Position, suggest,
 };
 use crate::engine::{Forwarding, PoolLimits, Style};
+use crate::explain::Recorder;
 use crate::upstream::{Endpoint, Protocol, Upstreams};
 
 /// The name of the route for what no route matches; its path never becomes a label.
@@ -31,6 +32,8 @@ pub(crate) struct Ground {
     pub(crate) state: SharedState,
     /// Runs exchanges that no client asked for.
     pub(crate) background: Arc<dyn Dispatcher>,
+    /// What is remembered of exchanges.
+    pub(crate) recorder: Arc<Recorder>,
     /// The groups of the configuration in force.
     pub(crate) upstreams: Arc<Upstreams>,
 }
@@ -61,6 +64,7 @@ pub(crate) fn build(loaded: &Loaded, ground: &Ground) -> Result<(Snapshot, Confi
         let snapshot = Snapshot {
             inbound,
             outbound,
+            explain: (&config.explain).into(),
             destinations,
         };
         Ok((snapshot, warnings))
@@ -383,6 +387,7 @@ mod tests {
         );
         let loaded = config::load_str("a.yaml", &text, &[Needy::NAME]).unwrap();
         let ground = Ground {
+            recorder: Arc::new(Recorder::new(&Registry::empty())),
             registry: Registry::empty().with::<Needy>(),
             telemetry: Telemetry::default(),
             state: SharedState::default(),

@@ -18,6 +18,9 @@ pub(super) struct Conditions {
     headers: Vec<(HeaderName, HeaderMatch)>,
 }
 
+/// A condition in words, and whether a request meets it.
+pub(crate) type Held = (String, bool);
+
 impl Conditions {
     /// The conditions of a configured route. Header names were checked with the configuration.
     pub(super) fn new(matches: &Match) -> Self {
@@ -34,16 +37,40 @@ impl Conditions {
     }
 
     fn hold(&self, head: &RequestHeader, path: &str, authority: Option<&HeaderValue>) -> bool {
+        // The same as `told`, which is asked when somebody wants to know.
         self.path.as_ref().is_none_or(|template| template.matches(path))
             && (self.methods.is_empty() || self.methods.contains(&head.method))
-            && self.host.as_ref().is_none_or(|host| {
-                let asked = authority.and_then(|authority| authority.to_str().ok());
-                asked.is_some_and(|asked| host.matches(without_port(asked)))
-            })
+            && self.host.as_ref().is_none_or(|host| host_holds(host, authority))
             && self
                 .headers
                 .iter()
                 .all(|(name, wanted)| header_holds(head, name, wanted))
+    }
+
+    /// Each condition, and whether it holds.
+    fn told(&self, head: &RequestHeader, path: &str, authority: Option<&HeaderValue>) -> Vec<Held> {
+        let mut told = Vec::new();
+        if let Some(template) = &self.path {
+            told.push((format!("the path is `{template}`"), template.matches(path)));
+        }
+        if !self.methods.is_empty() {
+            let names: Vec<&str> = self.methods.iter().map(Method::as_str).collect();
+            let holds = self.methods.contains(&head.method);
+            told.push((format!("the method is {}", names.join(" or ")), holds));
+        }
+        if let Some(host) = &self.host {
+            told.push((format!("the host is `{host}`"), host_holds(host, authority)));
+        }
+        for (name, wanted) in &self.headers {
+            let condition = match wanted {
+                HeaderMatch::Present { present: true } => format!("there is a header `{name}`"),
+                HeaderMatch::Present { present: false } => format!("there is no header `{name}`"),
+                HeaderMatch::Exact(text) => format!("the header `{name}` is `{text}`"),
+                HeaderMatch::Prefix { prefix } => format!("the header `{name}` begins with `{prefix}`"),
+            };
+            told.push((condition, header_holds(head, name, wanted)));
+        }
+        told
     }
 
     /// The literal text its path begins with, if it does.
@@ -53,6 +80,11 @@ impl Conditions {
             Segment::Parameter(_) => None,
         }
     }
+}
+
+fn host_holds(host: &HostPattern, authority: Option<&HeaderValue>) -> bool {
+    let asked = authority.and_then(|authority| authority.to_str().ok());
+    asked.is_some_and(|asked| host.matches(without_port(asked)))
 }
 
 fn header_holds(head: &RequestHeader, name: &HeaderName, wanted: &HeaderMatch) -> bool {
@@ -122,6 +154,25 @@ impl RouteTable {
             .map_or(&self.unmatched, |(_, route)| route)
     }
 
+    /// Every route up to the one that is taken, with its conditions and whether they hold: those before it, whose conditions do not
+    /// all, and that one, unless none is.
+    pub(super) fn told(
+        &self,
+        head: &RequestHeader,
+        authority: Option<&HeaderValue>,
+    ) -> Vec<(&CompiledRoute, Vec<Held>)> {
+        let mut told = Vec::new();
+        for (conditions, route) in &self.routes {
+            let held = conditions.told(head, head.uri.path(), authority);
+            let all = held.iter().all(|(_, holds)| *holds);
+            told.push((route, held));
+            if all {
+                break;
+            }
+        }
+        told
+    }
+
     /// The route of what none of the others matches.
     pub(super) fn unmatched(&self) -> &CompiledRoute {
         &self.unmatched
@@ -189,6 +240,40 @@ mod tests {
         assert_eq!(&*name(&table, "GET", "/api/orders/7", &[]), "api");
         assert_eq!(&*name(&table, "GET", "/other", &[]), "any");
         assert_eq!(&*name(&table, "GET", "/other/more", &[]), "unmatched");
+    }
+
+    #[test]
+    fn what_is_told_is_what_is_done() {
+        let table = table(&[
+            ("post", "{ path: '/api/*', method: POST }"),
+            ("host", "{ host: '*.example.com', headers: { x-a: { prefix: b } } }"),
+            ("any", "{ path: '/{what}' }"),
+        ]);
+        for (method, target, fields, tried) in [
+            ("POST", "/api/x", &[][..], 1),
+            ("GET", "/api/x", &[("host", "a.example.com"), ("x-a", "bc")][..], 2),
+            ("GET", "/a", &[][..], 3),
+            ("GET", "/a/b", &[][..], 3),
+        ] {
+            let mut head = RequestHeader::build(method, target.as_bytes(), None).unwrap();
+            for (name, value) in fields {
+                head.append_header(*name, *value).unwrap();
+            }
+            let authority = head.headers.get("host").cloned();
+            let told = table.told(&head, authority.as_ref());
+            assert_eq!(told.len(), tried, "{method} {target}");
+            let (last, held) = told.last().unwrap();
+            let all = held.iter().all(|(_, holds)| *holds);
+            let found = table.find(&head, authority.as_ref());
+            assert_eq!(all, last.route.name == found.route.name, "{method} {target}");
+        }
+        let head = RequestHeader::build("GET", b"/api/x", None).unwrap();
+        let told = table.told(&head, None);
+        let expected = [
+            ("the path is `/api/*`".to_owned(), true),
+            ("the method is POST".to_owned(), false),
+        ];
+        assert_eq!(told[0].1, expected);
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod compression;
 mod deadlines;
 mod early;
 mod errors;
+mod explain;
 mod forwarding;
 mod grpc;
 mod h2_abuse;

@@ -98,6 +98,7 @@ fn retried() -> Outcome {
         endpoint: Arc::from("10.0.0.1:8080"),
         started,
         ended: started,
+        connected: None,
         reused: false,
         result,
         span_id: None,

@@ -254,11 +254,12 @@ mod tests {
         exchange.timing.started_at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_042);
         exchange.timing.first_byte = Some(exchange.timing.started + Duration::from_micros(1_234));
         exchange.ledger.enter("cache", "stale");
-        exchange.ledger.enter("retry", "gave_up");
+        exchange.ledger.enter("retry", "attempts_exhausted");
         let attempt = |endpoint: &str| AttemptRecord {
             endpoint: Arc::from(endpoint),
             started: Instant::now(),
             ended: Instant::now(),
+            connected: None,
             reused: false,
             result: AttemptResult::Answered(StatusCode::BAD_GATEWAY),
             span_id: None,
@@ -310,8 +311,8 @@ mod tests {
             (Field::Error, r#""response_incomplete""#, "response_incomplete"),
             (
                 Field::Ledger,
-                r#"["cache:stale","retry:gave_up"]"#,
-                r#""cache:stale,retry:gave_up""#,
+                r#"["cache:stale","retry:attempts_exhausted"]"#,
+                r#""cache:stale,retry:attempts_exhausted""#,
             ),
         ] {
             let written = |format| value(field, format, &exchange, &outcome);

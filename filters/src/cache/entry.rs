@@ -12,6 +12,7 @@ use pingora_http::ResponseHeader;
 use super::reuse::Stored;
 use super::tags::{Tag, Tags};
 use super::warm::Fields;
+use crate::Fact;
 
 /// What the store spends on whatever it keeps, beside its key: nodes of its map, of its queue by use and of its clock of
 /// what ends, and the share of its tables. Measured: `cargo bench --package pillion-filters --bench cache -- memory`.
@@ -173,6 +174,12 @@ impl Entry {
     /// Its age at that moment (RFC 9111, section 4.2.3), by a clock that never jumps.
     pub(super) fn age(&self, now: Instant) -> Duration {
         self.age.saturating_add(now.saturating_duration_since(self.then))
+    }
+
+    /// How old it is at that moment, and how long it is fresh from then on or has been stale; for the ledger.
+    pub(super) fn in_time(&self, now: Instant) -> Fact {
+        let age = self.age(now);
+        Fact::Times(age, self.reuse.lifetime.abs_diff(age))
     }
 
     /// Whether it arrived later than another.

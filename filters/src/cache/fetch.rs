@@ -27,7 +27,7 @@ use super::update;
 use super::vary::Vary;
 use super::warm::Fields;
 use super::{Inner, NAME, url_of};
-use crate::{Exchange, Turn, via};
+use crate::{Exchange, Fact, Turn, via};
 
 /// A request that went to the app, and what its response may become.
 pub(super) struct Fetch {
@@ -160,7 +160,13 @@ impl Inner {
         match self.begin(exchange, head, fetch) {
             Ok(receiving) => {
                 self.forwarded(head, fetch, true, fetch.detail);
-                exchange.ledger.enter(NAME, "stored");
+                let stored = &receiving.head.reuse;
+                let fact = if stored.no_cache || stored.lifetime.is_zero() {
+                    Fact::Kind("to_ask")
+                } else {
+                    Fact::Time(stored.lifetime)
+                };
+                exchange.ledger.enter_with(NAME, "stored", fact);
                 if fetch.silent {
                     not_modified(head);
                 }
@@ -173,7 +179,11 @@ impl Inner {
                     self.store.remove(&fetch.key);
                 }
                 fetch.give_up();
-                exchange.ledger.enter(NAME, reason);
+                let fact = match reason {
+                    "body_too_large" => Fact::Size(self.rules.max_body),
+                    _ => Fact::None,
+                };
+                exchange.ledger.enter_with(NAME, reason, fact);
                 self.forwarded(head, fetch, false, Some(reason));
             }
         }
@@ -207,8 +217,9 @@ impl Inner {
         if !fetch.background {
             self.counters.count_saved(Served::Revalidated, entry.cost);
         }
-        exchange.ledger.enter(NAME, "revalidated");
         let now = received(exchange);
+        let left = shown.reuse.lifetime.saturating_sub(shown.age(now));
+        exchange.ledger.enter_with(NAME, "revalidated", Fact::Time(left));
         let mut response = answer(
             &shown,
             &exchange.request.method,
@@ -272,7 +283,7 @@ impl Inner {
             self.counters.count_saved(Served::Stale, entry.cost);
         }
         entry.used();
-        exchange.ledger.enter(NAME, reason);
+        exchange.ledger.enter_with(NAME, reason, entry.in_time(now));
         let mut response = answer(
             &entry,
             &exchange.request.method,
@@ -541,7 +552,8 @@ impl Inner {
             let reserved = receiving.expected.is_some() || receiving.reserved.grow(length);
             if receiving.size > receiving.most || !reserved {
                 exchange.plan.read_ahead = 0;
-                exchange.ledger.enter(NAME, "body_too_large");
+                let most = Fact::Size(self.rules.max_body);
+                exchange.ledger.enter_with(NAME, "body_too_large", most);
                 if receiving.size > receiving.most {
                     self.store.put(fetch.key.clone(), Slot::Pass, PASS_FOR);
                 }
@@ -556,16 +568,17 @@ impl Inner {
             receiving.pieces.push(piece);
         }
         if end {
-            self.received(fetch);
+            self.received(exchange, fetch);
         }
     }
 
     /// The response is there as a whole.
-    fn received(&self, fetch: &mut Fetch) {
+    fn received(&self, exchange: &mut Exchange, fetch: &mut Fetch) {
         let Some(receiving) = fetch.receiving.take() else {
             return;
         };
         if receiving.expected.is_some_and(|expected| expected != receiving.size) {
+            exchange.ledger.enter(NAME, "incomplete");
             fetch.give_up();
             return;
         }

@@ -20,7 +20,7 @@ use super::reuse::{self, Verdict};
 use super::status::{self, Forward};
 use super::store::{Key, Slot};
 use super::{Inner, NAME, State, url_of};
-use crate::{Background, Body, Exchange, Refusal, Response, Resume, Step};
+use crate::{Background, Body, Exchange, Fact, Refusal, Response, Resume, Step};
 
 /// The longest wait for a lead to say what its response is worth, over and over.
 pub(super) const MOST_TRIES: u32 = 3;
@@ -105,7 +105,7 @@ impl Inner {
     }
 
     fn bypass(&self, exchange: &mut Exchange, reason: &'static str) -> Step {
-        exchange.ledger.enter(NAME, "bypass");
+        exchange.ledger.enter_with(NAME, "bypass", Fact::Kind(reason));
         self.counters.count(Served::Bypass);
         exchange.set_state(State::Bypass(reason));
         Step::Continue
@@ -164,7 +164,7 @@ impl Inner {
         } else {
             Forward::UriMiss
         };
-        let mut detail = None;
+        let (mut detail, mut fact) = (None, Fact::None);
         if let Some(entry) = &entry {
             match reuse::judge(&entry.reuse, entry.age(now), &asked, true) {
                 Verdict::Fresh => {
@@ -179,6 +179,7 @@ impl Inner {
                 Verdict::StaleAsked => return self.serve(exchange, entry, now, Served::Stale, Some("max_stale")),
                 Verdict::Revalidate(reason) => {
                     detail = Some(reason);
+                    fact = entry.in_time(now);
                     forward = match reason {
                         "stale" | "no_cache" => Forward::Stale,
                         _ => Forward::Request,
@@ -206,7 +207,21 @@ impl Inner {
         } else if leads && entry.is_none() {
             forward = Forward::Partial;
         }
-        self.fetch(exchange, written, entry, Why { forward, detail, leads }, asked)
+        if detail.is_none() {
+            fact = match forward {
+                Forward::Partial => Fact::Kind("partial"),
+                _ if passes => Fact::Kind("unstorable"),
+                Forward::VaryMiss => Fact::Kind("vary"),
+                _ => Fact::None,
+            };
+        }
+        let why = Why {
+            forward,
+            detail,
+            fact,
+            leads,
+        };
+        self.fetch(exchange, written, entry, why, asked)
     }
 
     fn asked(&self, headers: &HeaderMap) -> RequestControl {
@@ -228,7 +243,9 @@ impl Inner {
     ) -> Step {
         entry.used();
         self.counters.count_saved(served, entry.cost);
-        exchange.ledger.enter(NAME, detail.unwrap_or("hit"));
+        exchange
+            .ledger
+            .enter_with(NAME, detail.unwrap_or("hit"), entry.in_time(now));
         let request = &exchange.request;
         let said = status::hit(entry.reuse.lifetime, entry.age(now), detail);
         Step::Respond(answer(entry, &request.method, &request.headers, now, said))
@@ -311,7 +328,7 @@ impl Inner {
         why: Why,
         asked: RequestControl,
     ) -> Step {
-        exchange.ledger.enter(NAME, why.detail.unwrap_or("miss"));
+        exchange.ledger.enter_with(NAME, why.detail.unwrap_or("miss"), why.fact);
         let born = self.cache.tags.now();
         let url = self.cache.tags.get(url_of(written.key));
         let is_head = exchange.request.method == Method::HEAD;
@@ -438,6 +455,7 @@ fn out_of_key(name: &HeaderName) -> Option<&'static str> {
 struct Why {
     forward: Forward,
     detail: Option<&'static str>,
+    fact: Fact,
     /// Whether others may wait for what comes of it.
     leads: bool,
 }

@@ -11,8 +11,10 @@ use arc_swap::ArcSwap;
 
 use super::machine::{Admission, End, Force, Machine, Probed, State, Transition};
 use super::meters::{Labels, Meters};
+use super::reason::Reason;
 use super::settings::Settings;
 use super::window::{Sum, Window};
+use crate::Fact;
 
 /// A breaker as requests see it.
 const CLOSED: u8 = 0;
@@ -41,6 +43,9 @@ pub(super) struct Breaker {
     until: AtomicU64,
     /// When the state began, for calls that were begun before it.
     since: AtomicU64,
+    /// Why it began, for those that are refused.
+    why: AtomicU8,
+    numbers: AtomicU64,
     /// Calls that failed one after another: by their head or without one, and after it.
     failed: AtomicU32,
     cut: AtomicU32,
@@ -79,6 +84,8 @@ impl Breaker {
             code: AtomicU8::new(CLOSED),
             until: AtomicU64::new(0),
             since: AtomicU64::new(0),
+            why: AtomicU8::new(0),
+            numbers: AtomicU64::new(0),
             failed: AtomicU32::new(0),
             cut: AtomicU32::new(0),
             touched: AtomicBool::new(false),
@@ -149,6 +156,21 @@ impl Breaker {
                 self.meters.rejected();
                 Admitted::Refused(self.refuses(now).unwrap_or(End::Known(SOON)))
             }
+        }
+    }
+
+    /// Why a request of an exchange that began then is refused. What is read between two transitions may be of either, which
+    /// nobody minds in words.
+    pub(super) fn why(&self, began: Instant) -> Fact {
+        if self.code.load(Ordering::Acquire) == FULL {
+            return Fact::Text("half-open, and all probes are under way");
+        }
+        let since = self.since.load(Ordering::Relaxed);
+        let numbers = self.numbers.load(Ordering::Relaxed);
+        Fact::Event {
+            ago: Duration::from_nanos(self.nanos(began).saturating_sub(since)),
+            text: Reason::told(self.why.load(Ordering::Relaxed)),
+            numbers: [(numbers >> 32) as u32, numbers as u32],
         }
     }
 
@@ -233,6 +255,10 @@ impl Breaker {
                 self.windows.load().iter().for_each(|window| window.clear());
             }
             self.since.store(self.nanos(machine.since()), Ordering::Relaxed);
+            let (why, [first, second]) = transition.reason.published();
+            self.why.store(why, Ordering::Relaxed);
+            let numbers = u64::from(first) << 32 | u64::from(second);
+            self.numbers.store(numbers, Ordering::Relaxed);
             self.meters.changed(transition);
         }
         let refuses = machine.refuses_until();

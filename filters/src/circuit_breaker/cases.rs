@@ -146,6 +146,7 @@ fn complete(chain: &Chain, exchange: &mut Exchange, goes: Try, end: Option<End>)
         endpoint: Arc::from("127.0.0.1:1"),
         started: now,
         ended: now,
+        connected: None,
         reused: false,
         result,
         span_id: None,

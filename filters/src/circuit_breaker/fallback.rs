@@ -11,7 +11,7 @@ use pingora_http::ResponseHeader;
 use super::config::{Fallback, StaticResponse};
 use crate::failure::empty_head;
 use crate::headers::is_reserved;
-use crate::{Body, Refusal, Remark, Response};
+use crate::{Body, Fact, Refusal, Remark, Response};
 
 /// Compiled.
 pub(super) enum Compiled {
@@ -30,13 +30,14 @@ pub(super) struct Fixed {
 }
 
 /// The answer where there is no fallback.
-pub(super) fn refusal(seconds: u32) -> Refusal {
+pub(super) fn refusal(seconds: u32, why: Fact) -> Refusal {
     Refusal {
         status: StatusCode::SERVICE_UNAVAILABLE,
         reason: "circuit_open",
         message: "the upstream has failed too often; nothing is sent to it for a while",
         proxy_error: "destination_unavailable",
         retry_after: Some(seconds),
+        fact: why,
     }
 }
 

@@ -42,6 +42,37 @@ impl Reason {
     }
 }
 
+/// In the ledger, by number.
+const TOLD: [&str; 7] = [
+    "{} calls failed one after another",
+    "{} of {} calls failed",
+    "{} of {} calls were slow",
+    "its interval is over",
+    "a probe failed",
+    "its probes went well",
+    "forced by the admin API",
+];
+
+impl Reason {
+    /// What atomics can hold: a number for [`told`](Self::told), and the numbers in it.
+    pub(super) fn published(self) -> (u8, [u32; 2]) {
+        match self {
+            Self::Consecutive { failed } => (0, [failed, 0]),
+            Self::Ratio { failed, calls, .. } => (1, [failed, calls]),
+            Self::Slow { slow, calls, .. } => (2, [slow, calls]),
+            Self::Waited { .. } => (3, [0, 0]),
+            Self::ProbeFailed => (4, [0, 0]),
+            Self::ProbesSucceeded { .. } => (5, [0, 0]),
+            Self::Forced => (6, [0, 0]),
+        }
+    }
+
+    /// The words of a reason, with `{}` for its numbers.
+    pub(super) fn told(number: u8) -> &'static str {
+        TOLD.get(usize::from(number)).copied().unwrap_or(TOLD[0])
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Of a duration that jitter made, nobody wants to know the nanoseconds.

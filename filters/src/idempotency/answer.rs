@@ -34,6 +34,8 @@ impl Answer {
             // the response's head in memory.
             if *name != CONTENT_LENGTH
                 && *name != TRAILER
+                // What was explained to one caller.
+                && *name != "x-pillion-explain"
                 && let Ok(value) = HeaderValue::from_bytes(value.as_bytes())
             {
                 fields.push((name.clone(), value));

@@ -9,7 +9,7 @@ use super::answer::Answer;
 use super::counters::Came;
 use super::store::{Lead, Reserved};
 use super::{Inner, NAME};
-use crate::{AttemptResult, Exchange, Tried};
+use crate::{AttemptResult, Exchange, Fact, Tried};
 
 /// A first try, from its claim to its answer. Dropped, its key is settled by what is known then.
 pub(super) struct State {
@@ -162,12 +162,16 @@ impl Inner {
         drop(receiving.reserved);
         state.lead.answered(receiving.head.with_body(body));
         self.counters.came(Came::Stored);
-        exchange.ledger.enter(NAME, "stored");
+        exchange.ledger.enter_with(NAME, "stored", Fact::Time(self.rules.ttl));
     }
 
     /// There is nothing to keep.
     fn let_go(&self, exchange: &mut Exchange, state: State, reason: &'static str) {
-        exchange.ledger.enter(NAME, reason);
+        let fact = match reason {
+            "answer_too_large" => Fact::Size(self.rules.max_response),
+            _ => Fact::None,
+        };
+        exchange.ledger.enter_with(NAME, reason, fact);
         self.settle(state);
     }
 

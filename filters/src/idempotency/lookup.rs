@@ -14,7 +14,7 @@ use super::rules::Without;
 use super::scope::{self, Hash};
 use super::store::Claim;
 use super::{Inner, NAME, key};
-use crate::{Exchange, Refusal, Resume, Step};
+use crate::{Exchange, Fact, Refusal, Resume, Step};
 
 const MISSING: Refusal = Refusal::denied(
     StatusCode::BAD_REQUEST,
@@ -109,7 +109,11 @@ impl Inner {
     /// Lets the request go to the app as if it had no key.
     fn pass(&self, exchange: &mut Exchange, reason: &'static str) -> Step {
         self.counters.count(Served::Unprotected);
-        exchange.ledger.enter(NAME, reason);
+        let fact = match reason {
+            "body_too_large" => Fact::Size(self.rules.max_body as u64),
+            _ => Fact::None,
+        };
+        exchange.ledger.enter_with(NAME, reason, fact);
         Step::Continue
     }
 

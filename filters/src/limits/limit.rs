@@ -4,7 +4,7 @@ use http::StatusCode;
 use prometheus::{IntCounter, IntCounterVec, Opts};
 
 use crate::exchange::Route;
-use crate::{BuildError, Context, Refusal};
+use crate::{BuildError, Context, Fact, Refusal, Words};
 
 /// A limit, with what is done about a request that passes it.
 pub(super) struct Limit {
@@ -13,12 +13,54 @@ pub(super) struct Limit {
     refused: IntCounter,
 }
 
+/// What is entered in the ledger, in words.
+pub(super) const WORDS: Words = &[
+    (
+        "uri_too_long",
+        &[
+            "refused: the request target is longer than `uri_length` ({0})",
+            "refused: the request target is longer than `uri_length`",
+        ],
+    ),
+    (
+        "too_many_headers",
+        &[
+            "refused: the request has more header fields than `header_count` ({0})",
+            "refused: the request has more header fields than `header_count`",
+        ],
+    ),
+    (
+        "headers_too_large",
+        &[
+            "refused: the request's header fields are larger than `header_bytes` ({0})",
+            "refused: the request's header fields are larger than `header_bytes`",
+        ],
+    ),
+    (
+        "body_too_large",
+        &[
+            "refused: the request body is larger than `body` ({0})",
+            "refused: the request body is larger than `body`",
+        ],
+    ),
+    (
+        "too_many_in_flight",
+        &[
+            "refused: as many requests are under way as `in_flight` allows ({0})",
+            "refused: as many requests are under way as `in_flight` allows",
+        ],
+    ),
+];
+
 impl Limit {
     pub(super) fn new(max: u64, refusal: Refusal, refused: &IntCounterVec, route: &Route) -> Self {
         let labels = [&*route.service, route.direction.as_str(), &*route.name, refusal.reason];
         Self {
             max,
-            refusal,
+            refusal: refusal.with_fact(match refusal.reason {
+                "too_many_headers" | "too_many_in_flight" => Fact::Count(max),
+                _ => Fact::Size(max),
+            }),
             refused: refused.with_label_values(&labels),
         }
     }

@@ -344,6 +344,7 @@ mod tests {
             endpoint: Arc::from(endpoint),
             started,
             ended: started + Duration::from_millis(2),
+            connected: None,
             reused: false,
             result,
             span_id: None,

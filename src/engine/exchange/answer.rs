@@ -7,18 +7,30 @@ use futures_util::StreamExt;
 use http::header::{CONTENT_LENGTH, EXPECT};
 use http::{HeaderValue, StatusCode};
 use pillion_filters::conditions::grpc_status;
-use pillion_filters::{Body, End, Failure, Refusal, Response};
+use pillion_filters::{Body, End, Fact, Failure, Refusal, Response};
 use pingora_http::ResponseHeader;
 
 use super::Run;
 use crate::clock;
 use crate::engine::down::DownEvent;
 use crate::engine::pump::{CLIENT_STALLED, LEAST, Stop};
+use crate::explain::header::{self, Asked};
 
 /// Request bytes read and dropped so that a connection whose request was refused can live on.
 const READ_AND_DROP: usize = 64 * 1024;
 
+/// An answer of the sidecar's own up to this size is taken by the client's socket at once: when it was there is when it was sent.
+const TAKEN_AT_ONCE: usize = 64 * 1024;
+
 impl Run<'_> {
+    /// Writes the explanation to a response head on its way to the client, if it was asked for.
+    pub(super) fn explain(&mut self, head: &mut ResponseHeader) {
+        if self.asked != Asked::Off {
+            let words = &self.worker.recorder.words;
+            header::write(head, self.asked, &self.story.exchange, &self.story.attempts, words);
+        }
+    }
+
     /// A client is told with its last answer that the connection ends, so that it does not send another request into it.
     pub(super) fn close_if_draining(&mut self) {
         if self.worker.is_draining() {
@@ -46,7 +58,8 @@ impl Run<'_> {
                 None if left.is_some_and(|left| limit == Some(left)) => return End::Failed(Failure::ExchangeTimeout),
                 None if self.down.taken() - before >= LEAST => {}
                 None => {
-                    self.story.exchange.ledger.enter("engine", CLIENT_STALLED);
+                    let limit = idle.map_or(Fact::None, Fact::Time);
+                    self.story.exchange.ledger.enter_with("engine", CLIENT_STALLED, limit);
                     return End::ClientAborted;
                 }
             }
@@ -54,7 +67,7 @@ impl Run<'_> {
     }
 
     pub(super) async fn fail(&mut self, failure: Failure) -> End {
-        self.story.exchange.ledger.enter("engine", failure.reason());
+        self.story.failed(failure);
         let response = Refusal::from(failure).render(&self.story.exchange);
         match self.answer(response).await {
             End::Complete => End::Failed(failure),
@@ -63,7 +76,8 @@ impl Run<'_> {
     }
 
     pub(super) async fn refuse(&mut self, refusal: Refusal) -> End {
-        self.story.exchange.ledger.enter("engine", refusal.reason);
+        let ledger = &mut self.story.exchange.ledger;
+        ledger.enter_with("engine", refusal.reason, refusal.fact);
         let response = refusal.render(&self.story.exchange);
         self.answer(response).await
     }
@@ -95,6 +109,10 @@ impl Run<'_> {
         self.story.status = Some(head.status);
         if self.story.counts.grpc_status.is_none() {
             self.story.counts.grpc_status = grpc_status(&head.headers);
+        }
+        self.explain(&mut head);
+        if !matches!(&body, Body::Empty) && !matches!(&body, Body::Full(bytes) if bytes.len() <= TAKEN_AT_ONCE) {
+            self.story.known.answered = Some(Instant::now());
         }
         match body {
             Body::Empty => self.send_full(head, Bytes::new()),

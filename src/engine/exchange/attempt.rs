@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use http::header::EXPECT;
-use pillion_filters::{Attempt, AttemptResult, End, Failure, Response, Tried, Verdict, Way};
+use pillion_filters::{Attempt, AttemptResult, End, Fact, Failure, Response, Tried, Verdict, Way};
 use pingora_http::ResponseHeader;
 
 use super::hedge::{self, Won};
@@ -42,6 +42,7 @@ struct Try {
     attempt: Attempt,
     target: Target,
     started: Instant,
+    connected: Instant,
     up: Up,
     reused: bool,
 }
@@ -75,7 +76,8 @@ impl Run<'_> {
             Ok(connected) => connected,
             Err(stop) => {
                 let (result, ended) = (stop.result(), Instant::now());
-                self.story.tried(&target.endpoint, started, ended, false, result);
+                self.story
+                    .tried(&target.endpoint, (started, None, ended), false, result);
                 target.heard(result, None, ended - started, ended);
                 let tried = Tried {
                     result,
@@ -96,6 +98,7 @@ impl Run<'_> {
             attempt,
             target,
             started,
+            connected: started,
             up,
             reused,
         };
@@ -111,6 +114,7 @@ impl Run<'_> {
         } else {
             Instant::now()
         };
+        under_way.connected = connected;
         let exchange = &mut self.story.exchange;
         exchange.timing.connected = Some(connected);
         let head_until = exchange.plan.timeouts.attempt.map(|limit| under_way.started + limit);
@@ -125,20 +129,29 @@ impl Run<'_> {
             connected,
         );
         pump.head_until = head_until;
+        let mut denied = None;
         let sending = pump.send_until_head(&mut self.replay);
         let head = match &hedge {
             None => sending.await,
             Some(hedge) => match clock::within(Some(hedge.after), sending).await {
                 Some(head) => head,
                 None if pump.request_sent && hedge.permit.take() => return Box::pin(self.race(under_way)).await,
-                None => pump.until_head().await,
+                None => {
+                    denied = pump.request_sent.then_some(hedge.after);
+                    pump.until_head().await
+                }
             },
         };
-        Heard {
+        let heard = Heard {
             head,
             request_sent: pump.request_sent,
             at: pump.moved,
+        };
+        if let Some(after) = denied {
+            let ledger = &mut self.story.exchange.ledger;
+            ledger.enter_with("engine", "hedge_denied", Fact::Time(after));
         }
+        heard
     }
 
     /// Goes on with two tries, of which the one that is heard first stays.
@@ -166,7 +179,8 @@ impl Run<'_> {
         if !chain.attempt_beside(exchange, &mut attempt) {
             return self.go_on(first).await;
         }
-        exchange.ledger.enter("engine", "hedged");
+        let after = Fact::Time(slow.saturating_duration_since(first.started));
+        exchange.ledger.enter_with("engine", "hedged", after);
         let connector = &self.worker.connector;
         let opening = Opening::new(connector, self.client, self.side, exchange, self.taken, true);
         let wanted = exchange.plan.wanted.clone();
@@ -174,13 +188,19 @@ impl Run<'_> {
         let at = Instant::now();
         let outrun = matches!(won, Ok(Won::Second { .. }));
         let (head, lost) = match won {
-            Ok(Won::First(head)) => (Ok(head), (attempt, target, slow, false)),
-            Ok(Won::Second { up, head, reused }) => {
+            Ok(Won::First(head)) => (Ok(head), (attempt, target, slow, None, false)),
+            Ok(Won::Second {
+                up,
+                head,
+                reused,
+                connected,
+            }) => {
                 self.story.exchange.ledger.enter("engine", "hedge_won");
                 let second = Try {
                     attempt,
                     target,
                     started: slow,
+                    connected,
                     up,
                     reused,
                 };
@@ -188,14 +208,15 @@ impl Run<'_> {
                     attempt,
                     target,
                     started,
+                    connected,
                     reused,
                     ..
                 } = std::mem::replace(first, second);
-                (Ok(head), (attempt, target, started, reused))
+                (Ok(head), (attempt, target, started, Some(connected), reused))
             }
-            Err(stop) => (Err(stop), (attempt, target, slow, false)),
+            Err(stop) => (Err(stop), (attempt, target, slow, None, false)),
         };
-        let (attempt, mut target, started, reused) = lost;
+        let (attempt, mut target, started, connected, reused) = lost;
         let tried = Tried {
             result: other.result,
             head: other.head.as_deref(),
@@ -205,7 +226,8 @@ impl Run<'_> {
         };
         chain.attempt_done_beside(&mut self.story.exchange, &attempt, tried);
         target.passed_over(&other, outrun, at - started, at);
-        self.story.tried(&target.endpoint, started, at, reused, other.result);
+        self.story
+            .tried(&target.endpoint, (started, connected, at), reused, other.result);
         Heard {
             head,
             request_sent: true,
@@ -240,6 +262,7 @@ impl Run<'_> {
             attempt,
             mut target,
             started,
+            connected,
             up,
             reused,
         } = under_way;
@@ -248,7 +271,8 @@ impl Run<'_> {
             Ok(head) => (AttemptResult::Answered(head.status), false),
             Err(stop) => (stop.result(), up.is_unprocessed()),
         };
-        self.story.tried(&target.endpoint, started, at, reused, result);
+        self.story
+            .tried(&target.endpoint, (started, Some(connected), at), reused, result);
         if target.endpoint.protocol == Protocol::Auto && !reused && matches!(head, Err(Stop::Failed(_))) {
             self.worker.connector.doubt_protocol(&target.endpoint);
         }
@@ -319,7 +343,19 @@ impl Run<'_> {
         match verdict {
             // One that there is no time for would only take the answer away that there is.
             Verdict::Retry(after) if may && self.time_left().is_none_or(|left| after < left) => Some(after),
-            _ => None,
+            Verdict::Retry(_) => {
+                let why = if !tried.whole {
+                    "the request body was not kept"
+                } else if may {
+                    "there is no time left"
+                } else {
+                    "no request is tried more often"
+                };
+                let ledger = &mut self.story.exchange.ledger;
+                ledger.enter_with("engine", "not_tried_again", Fact::Text(why));
+                None
+            }
+            Verdict::Keep | Verdict::Stop => None,
         }
     }
 

@@ -26,7 +26,7 @@ impl Run<'_> {
                     if let Some(response) = self.route.chain.response(&mut self.story.exchange, &mut head) {
                         self.send(response).await
                     } else {
-                        self.run_tunnel(&head, upstream).await;
+                        self.run_tunnel(*head, upstream).await;
                         return None;
                     }
                 }
@@ -36,13 +36,14 @@ impl Run<'_> {
         leave(self.down, end).await
     }
 
-    async fn run_tunnel(mut self, head: &ResponseHeader, upstream: Box<Wire>) {
+    async fn run_tunnel(mut self, mut head: ResponseHeader, upstream: Box<Wire>) {
+        self.explain(&mut head);
         self.story.status = Some(head.status);
         self.story.exchange.timing.first_byte = Some(Instant::now());
         let idle = self.story.exchange.plan.timeouts.tunnel;
         tunnel::run(
             self.down,
-            head,
+            &head,
             upstream,
             idle,
             &self.worker.metrics,
@@ -95,7 +96,9 @@ impl Run<'_> {
             Err(stop) => stop.result(),
         };
         if !matches!(opened, Ok(Opened::Answered(_))) {
-            self.story.tried(&endpoint, started, Instant::now(), false, result);
+            let ended = Instant::now();
+            let connected = opened.is_ok().then_some(ended);
+            self.story.tried(&endpoint, (started, connected, ended), false, result);
         }
         // A tunnel is tried once: there is no response whose status a filter could dislike.
         self.attempt_done(
@@ -114,7 +117,8 @@ impl Run<'_> {
 
     /// A refusal by the engine, which is not in the ledger yet.
     fn deny(&mut self, refusal: Refusal) -> Stop {
-        self.story.exchange.ledger.enter("engine", refusal.reason);
+        let ledger = &mut self.story.exchange.ledger;
+        ledger.enter_with("engine", refusal.reason, refusal.fact);
         Stop::Refused(refusal)
     }
 }

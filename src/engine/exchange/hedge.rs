@@ -20,8 +20,12 @@ pub(super) enum Won {
         up: Up,
         head: Box<ResponseHeader>,
         reused: bool,
+        connected: Instant,
     },
 }
+
+/// A second try's way, whether its connection has served others before, and since when it has it.
+type Opened = (Up, bool, Instant);
 
 /// What the other one came to.
 pub(super) struct Other {
@@ -112,14 +116,22 @@ pub(super) async fn race(
 }
 
 /// Takes the better one, and the first where that is all the same.
-fn choose(one: Try<()>, other: Try<(Up, bool)>, ended: Result<(), Stop>) -> (Result<Won, Stop>, Other) {
+fn choose(one: Try<()>, other: Try<Opened>, ended: Result<(), Stop>) -> (Result<Won, Stop>, Other) {
     if let Err(Stop::Gone) = ended {
         return (Err(Stop::Gone), other.lost());
     }
     let second_is_better = other.is_good() && !one.is_good();
     match (one, other, ended) {
         (Try::Answered((), head), other, _) if !second_is_better => (Ok(Won::First(head)), other.lost()),
-        (one, Try::Answered((up, reused), head), _) => (Ok(Won::Second { up, head, reused }), one.lost()),
+        (one, Try::Answered((up, reused, connected), head), _) => {
+            let won = Won::Second {
+                up,
+                head,
+                reused,
+                connected,
+            };
+            (Ok(won), one.lost())
+        }
         (_, other, Err(stop)) | (Try::Failed(stop), other, Ok(())) => (Err(stop), other.lost()),
         // Not over, and neither has said a word.
         (_, other, Ok(())) => (Err(Stop::Failed(Failure::Internal)), other.lost()),
@@ -127,15 +139,16 @@ fn choose(one: Try<()>, other: Try<(Up, bool)>, ended: Result<(), Stop>) -> (Res
 }
 
 /// The second try to its head.
-async fn second(opening: Opening<'_>, endpoint: &Endpoint) -> Result<((Up, bool), Box<ResponseHeader>), Stop> {
+async fn second(opening: Opening<'_>, endpoint: &Endpoint) -> Result<(Opened, Box<ResponseHeader>), Stop> {
     let (mut up, reused) = opening.open(endpoint, false, Instant::now()).await?;
+    let connected = Instant::now();
     up.end(None).await;
     let head = std::future::poll_fn(|cx| match next(&mut up, cx) {
         Some(ended) => Poll::Ready(ended),
         None => Poll::Pending,
     });
     let head = head.await.map_err(Stop::Failed)?;
-    Ok(((up, reused), head))
+    Ok(((up, reused, connected), head))
 }
 
 /// The head of a try, or what it failed with. What is said in between is not passed on: nobody knows yet who of the two is heard.

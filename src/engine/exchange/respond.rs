@@ -3,7 +3,7 @@
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use http::header::EXPECT;
+use http::header::{CONTENT_TYPE, EXPECT};
 use http::{HeaderValue, StatusCode};
 use pillion_filters::conditions::grpc_status;
 use pillion_filters::{Chain, End, Failure};
@@ -14,10 +14,19 @@ use super::attempt::Came;
 use crate::engine::heads;
 use crate::engine::pump::{Pump, Stop};
 use crate::engine::up::{Up, UpEvent};
+use crate::explain::header;
 use crate::upstream::Endpoint;
 
 /// More of an answer that nobody gets is not read: its connection is closed.
 const MOST_UNREAD: usize = 64 * 1024;
+
+/// Whether a response says nothing of the app's speed by how long it lasts: events as they happen, or gRPC, whose calls may be
+/// streams.
+fn lasts_as_the_app_likes(head: &ResponseHeader) -> bool {
+    let kind = head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let kind = kind.unwrap_or_default();
+    kind.starts_with(b"text/event-stream") || kind.starts_with(b"application/grpc")
+}
 
 impl Run<'_> {
     /// Sends the upstream's response through the chain to the client.
@@ -33,6 +42,7 @@ impl Run<'_> {
         let via = pillion_filters::via(head.version);
         self.story.exchange.ends_with_connection = up.ends_with_connection(&head);
         let keep_alive = heads::receive_response(&mut head);
+        header::strip(&mut head, self.asked);
         if !request_sent
             && self.story.counts.request_bytes == 0
             && self.story.exchange.request.headers.contains_key(EXPECT)
@@ -56,6 +66,7 @@ impl Run<'_> {
         let ended = up.ended_with_head();
         let at_once = ended && !self.chain().reads_response_body();
         self.close_if_draining();
+        self.explain(&mut head);
         if !self.down.head(&mut head, Some(via), at_once) {
             if !self.story.exchange.plan.is_wanted() {
                 return Came::Over(End::ClientAborted);
@@ -77,6 +88,9 @@ impl Run<'_> {
         if let Some(attempt) = self.story.attempts.last_mut() {
             attempt.ended = moved;
         }
+        if moved.saturating_duration_since(heard) >= self.snapshot.explain.slow() {
+            self.story.known.streams = lasts_as_the_app_likes(&head);
+        }
         match sent {
             Ok(()) => {
                 self.give_back(endpoint, up, keep_alive, request_sent, moved);
@@ -84,7 +98,7 @@ impl Run<'_> {
             }
             Err(Stop::Gone) => Came::Over(End::ClientAborted),
             Err(Stop::Failed(failure)) => {
-                self.story.exchange.ledger.enter("engine", failure.reason());
+                self.story.failed(failure);
                 if failure == Failure::ResponseIncomplete {
                     // What did come is the client's.
                     self.flush().await;
@@ -150,6 +164,7 @@ impl Run<'_> {
         if let Some(response) = self.route.chain.response(&mut self.story.exchange, &mut head) {
             return Came::Replaced(response);
         }
+        self.explain(&mut head);
         if !self.down.upgrade(head.clone()).await {
             return Came::Stopped(Stop::Failed(Failure::MalformedResponse));
         }

@@ -7,6 +7,8 @@ use http::StatusCode;
 use pillion_filters::{AttemptRecord, AttemptResult, Chain, End, Exchange, Failure, Outcome};
 
 use crate::engine::pump::Counts;
+use crate::engine::words;
+use crate::explain::{Explain, Record, Recorder, Story as Known};
 use crate::upstream::Endpoint;
 
 /// An exchange and what is remembered of it until its end.
@@ -17,33 +19,40 @@ pub(super) struct Story<'a> {
     pub(super) attempts: Vec<AttemptRecord>,
     /// What the client was answered.
     pub(super) status: Option<StatusCode>,
+    /// What only an explanation tells.
+    pub(super) known: Known,
+    explain: &'a Explain,
+    recorder: &'a Recorder,
     told: bool,
 }
 
 impl<'a> Story<'a> {
-    pub(super) fn new(chain: &'a Chain, exchange: Exchange) -> Self {
+    pub(super) fn new(chain: &'a Chain, exchange: Exchange, explain: &'a Explain, recorder: &'a Recorder) -> Self {
         Self {
             chain,
             exchange,
             counts: Counts::default(),
             attempts: Vec::new(),
             status: None,
+            known: Known::default(),
+            explain,
+            recorder,
             told: false,
         }
     }
 
-    /// Remembers a try.
+    /// Remembers a try, and when it began, had its connection and ended.
     pub(super) fn tried(
         &mut self,
         endpoint: &Endpoint,
-        started: Instant,
-        ended: Instant,
+        (started, connected, ended): (Instant, Option<Instant>, Instant),
         reused: bool,
         result: AttemptResult,
     ) {
         self.attempts.push(AttemptRecord {
             endpoint: Arc::clone(&endpoint.name),
             started,
+            connected,
             ended,
             reused,
             result,
@@ -51,7 +60,13 @@ impl<'a> Story<'a> {
         });
     }
 
-    /// Tells every filter that was entered how it ended.
+    /// Enters what went wrong in the ledger.
+    pub(super) fn failed(&mut self, failure: Failure) {
+        let fact = words::fact(failure, &self.exchange.plan.timeouts);
+        self.exchange.ledger.enter_with("engine", failure.reason(), fact);
+    }
+
+    /// Tells every filter that was entered how it ended, and remembers it if it is worth that.
     pub(super) fn end(&mut self, end: End) {
         if std::mem::replace(&mut self.told, true) {
             return;
@@ -70,6 +85,10 @@ impl<'a> Story<'a> {
             attempts: std::mem::take(&mut self.attempts),
         };
         self.chain.complete(&mut self.exchange, &outcome);
+        if let Some(why) = self.explain.keeps(&self.exchange, &outcome, self.known.streams) {
+            let record = Record::of(&mut self.exchange, outcome, self.known, why, self.explain);
+            self.recorder.keep(record);
+        }
     }
 }
 

@@ -14,7 +14,7 @@ pub(in crate::cache) fn fields_to_drop(
     headers: &HeaderMap,
 ) -> Vec<HeaderName> {
     // Whatever `Connection` names; these also if it does not (RFC 9110, section 7.6.1).
-    const ALWAYS: [HeaderName; 9] = [
+    const ALWAYS: [HeaderName; 10] = [
         header::CONNECTION,
         HeaderName::from_static("keep-alive"),
         HeaderName::from_static("proxy-connection"),
@@ -24,6 +24,8 @@ pub(in crate::cache) fn fields_to_drop(
         header::PROXY_AUTHENTICATE,
         HeaderName::from_static("proxy-authentication-info"),
         header::PROXY_AUTHORIZATION,
+        // What one sidecar explained to one caller.
+        HeaderName::from_static("x-pillion-explain"),
     ];
     let options = headers.get_all(header::CONNECTION).into_iter();
     let options: Vec<_> = options
