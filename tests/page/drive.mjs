@@ -84,12 +84,15 @@ step("it is small and comes from here alone", async () => {
   page.faults();
 });
 
+// Waits for as long as it takes to have a line to look at.
+const lines = (page, points) =>
+  page.waitForFunction((points) => document.querySelector(".chart .line")?.getAttribute("d").split("L").length > points, points, { timeout: 60000 });
+
 step("every view is sound, light and dark, wide and narrow", async () => {
   for (const colorScheme of ["light", "dark"]) {
     const wide = await open({ colorScheme });
     await wide.view("overview");
-    // As long as it takes to have a line to look at.
-    await wide.waitForFunction(() => document.querySelector(".chart .line")?.getAttribute("d").split("L").length > 12, null, { timeout: 60000 });
+    await lines(wide, 12);
     for (const view of [...VIEWS, "overview?route=%2Fflaky&direction=inbound"]) {
       await wide.view(view);
       if (view === "peers") await has(wide, "main table", "orders");
@@ -100,6 +103,8 @@ step("every view is sound, light and dark, wide and narrow", async () => {
     await wide.context().close();
   }
   const narrow = await open({ viewport: { width: 360, height: 780 } });
+  await narrow.view("overview");
+  await lines(narrow, 4);
   for (const view of VIEWS) {
     await narrow.view(view);
     await sound(narrow, `${view}, 360 px`);

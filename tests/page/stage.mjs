@@ -75,6 +75,7 @@ export const stage = async (binary) => {
 workers: 1
 inbound: { listen: "127.0.0.1:${inbound}", app: "${to}" }
 outbound: { listen: "127.0.0.1:0" }
+explain: { trace_url: "http://jaeger:16686/trace/{trace_id}" }
 admin:
   listen: "127.0.0.1:${admin}"
   peers:
@@ -88,8 +89,9 @@ routes:
   - match: { path: "/products/{id}" }
   - match: { path: "/users/{id}" }
   - match: { path: /search }
+    filters: { cache: { enabled: false } }
   - match: { path: /flaky }
-    filters: { circuit_breaker: { enabled: false } }
+    filters: { cache: { enabled: false }, circuit_breaker: { enabled: false } }
   - match: { path: /broken }
     filters: { circuit_breaker: { enabled: false } }
 `,

@@ -1,9 +1,11 @@
 // Asks the admin API. What was asked last is kept by path; a view says what it needs and how often, and that is asked for as
 // long as somebody looks.
 
+import { kept } from "./dom.js";
+
 const LIMIT = 6000;
 const known = new Map();
-let token = sessionStorage.getItem("token") || "";
+let token = kept("sessionStorage", "token");
 let needs = [];
 let changed = () => {};
 let lostSince = null;
@@ -46,6 +48,8 @@ export const ask = async (method, path, body) => {
 		if (token !== shown || (token && !declined)) return ask(method, path, body);
 	}
 	if (!response.ok) throw new Refusal(response.status, text.trim() || `The sidecar answered ${response.status}.`);
+	// What was changed shows at once.
+	if (method !== "GET") again();
 	return (response.headers.get("content-type") || "").includes("json") ? JSON.parse(text) : text;
 };
 
@@ -54,7 +58,7 @@ const wantToken = (shown) => {
 	if (shown !== token || declined) return;
 	asking ||= askToken(!!shown).then((given) => {
 		declined = !given;
-		if (given) sessionStorage.setItem("token", (token = given));
+		if (given) kept("sessionStorage", "token", (token = given));
 		asking = null;
 	});
 	return asking;
@@ -116,8 +120,8 @@ export const want = (wanted) => {
 	tick();
 };
 
-// Asks again at once, after something was changed.
-export const again = (...paths) => {
-	for (const need of needs) if (!paths.length || paths.some((path) => need.path.startsWith(path))) need.due = 0;
+// Asks for everything again at once.
+export const again = () => {
+	for (const need of needs) need.due = 0;
 	tick();
 };

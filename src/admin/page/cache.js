@@ -1,6 +1,6 @@
 // What the caches hold, what they are good for, and how to make them forget.
 
-import { again, ask, get } from "./api.js";
+import { ask, get } from "./api.js";
 import { confirm, dialog } from "./dialog.js";
 import { h } from "./dom.js";
 import * as format from "./format.js";
@@ -66,7 +66,6 @@ const told = (ctx, done) => done && ctx.say(`Forgot ${format.plural(done.purged,
 
 const forget = async (ctx, one, what, name) => {
 	told(ctx, await confirm("Forget this response?", `${name} is fetched from the app again when somebody asks for it.`, "Forget it", () => send(one, what)));
-	again("/cache");
 };
 
 const purge = async (ctx, one) => {
@@ -88,5 +87,4 @@ const purge = async (ctx, one) => {
 		danger: true,
 		run: () => send(one, kind.value === "everything" ? { everything: true } : { [kind.value]: value.value.trim() }),
 	}));
-	again("/cache");
 };

@@ -35,9 +35,9 @@ const reload = async (ctx) => {
 		await ask("POST", "/reload");
 		ctx.say("The files were read again.");
 	} catch (error) {
+		again();
 		await dialog({ title: "Not reloaded: the files are wrong", content: [h("p", {}, "The configuration in force stays."), h("pre", { class: "wrong" }, error.message)], action: "Reload again", cancel: "Close", run: async () => (await ask("POST", "/reload"), true) });
 	}
-	again();
 };
 
 const level = async (ctx, log) => {
@@ -50,13 +50,11 @@ const level = async (ctx, log) => {
 		run: () => ask("PUT", "/log", { level: to.value, ...(ttl.value ? { ttl: ttl.value } : {}) }),
 	});
 	if (done) ctx.say(`The log level is ${done.level}.`);
-	again("/log");
 };
 
 const drain = async (ctx, to) => {
 	const text = to ? "Readiness turns to 503, so load balancers send no more. Exchanges in flight go on, and so does the sidecar." : "Readiness turns to 200, and load balancers come back.";
 	if (await confirm(to ? "Drain this sidecar?" : "Serve again?", text, to ? "Drain" : "Serve again", () => ask("POST", "/drain", { drain: to }), to)) ctx.say(to ? "Draining." : "Serving again.");
-	again("/drain", "/stats");
 };
 
 const TRIGGERS = { start: "Start", file: "A file changed", signal: "SIGHUP", api: "POST /reload", override: "Override", override_ended: "An override ended", override_removed: "An override was undone" };

@@ -81,3 +81,13 @@ const morphChildren = (from, to) => {
 		at = next;
 	}
 };
+
+// What is kept of a reader's choices, where the browser keeps anything.
+export const kept = (store, name, value) => {
+	try {
+		if (value !== undefined) window[store].setItem(name, value);
+		return window[store].getItem(name) || "";
+	} catch {
+		return "";
+	}
+};

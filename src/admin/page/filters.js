@@ -1,8 +1,8 @@
 // The chain as it is in force, and what can be turned: for a while, with a name and a reason, and back by itself.
 
-import { again, ask, get } from "./api.js";
+import { ask, get } from "./api.js";
 import { confirm, dialog } from "./dialog.js";
-import { h } from "./dom.js";
+import { h, kept } from "./dom.js";
 import * as format from "./format.js";
 import { button, direction, empty, field, given, select, state, table } from "./parts.js";
 
@@ -61,7 +61,6 @@ const overridden = (ctx, one, override) => {
 		button("Undo", async () => {
 			const done = await confirm(`Undo the overrides of ${one.name}?`, `${one.name} goes by the files again, at once. All its overrides are taken back.`, "Undo", () => ask("DELETE", `/filters/${encodeURIComponent(one.name)}`), false);
 			if (done) ctx.say(`${one.name} goes by the files again.`);
-			again("/filters");
 		}, "", `Undo the overrides of ${one.name}`));
 };
 
@@ -73,12 +72,12 @@ const flat = (settings, before = "") =>
 const terms = (one) => {
 	const ttl = select([["5m", "5 minutes, then back"], ["10m", "10 minutes, then back"], ["1h", "1 hour, then back"], ["8h", "8 hours, then back"], ["", "until it is undone"]], "10m");
 	const where = select([["", "everywhere"], ...[...new Set(one.places.map((each) => each.direction))].map((side) => [JSON.stringify([side]), `all ${side}`]), ...one.places.filter((each) => each.route).map((each) => [JSON.stringify([each.direction, each.route]), place(each)])], "");
-	const by = h("input", { type: "text", autocomplete: "off", value: sessionStorage.getItem("by") || "", maxlength: "100" });
+	const by = h("input", { type: "text", autocomplete: "off", value: kept("sessionStorage", "by"), maxlength: "100" });
 	const reason = h("input", { type: "text", autocomplete: "off", placeholder: "such as: incident 4711", maxlength: "200" });
 	return {
 		content: [field("For how long", ttl), field("Where", where), field("Your name", by, "It goes into the history."), field("Reason", reason)],
 		read: () => {
-			sessionStorage.setItem("by", by.value.trim());
+			kept("sessionStorage", "by", by.value.trim());
 			const [side, route] = where.value ? JSON.parse(where.value) : [];
 			const said = { direction: side, route, ttl: ttl.value, by: by.value.trim(), reason: reason.value.trim() };
 			return Object.fromEntries(Object.entries(said).filter(([, value]) => value));
@@ -92,7 +91,6 @@ const patch = async (ctx, one, question) => {
 		const shadowed = done.shadowed?.length ? ` Not where something nearer says otherwise: ${done.shadowed.join(", ")}.` : "";
 		ctx.say(`${one.name} was changed.${shadowed}`);
 	}
-	again("/filters");
 };
 
 const turn = (ctx, one) => {

@@ -84,7 +84,7 @@ export const render = (ctx) => {
 	const order = { by: ctx.param("by") || "rate", down: ctx.param("up") !== "1" };
 
 	return [
-		items.length ? h("section", { class: "attention", "aria-label": "What needs attention", key: "attention" }, h("ul", {}, items)) : h("p", { class: "attention calm", key: "attention" }, state("ok", waits ? "Measuring the first seconds…" : "Nothing is beyond its target.")),
+		items.length ? h("section", { class: "attention", "aria-label": "What needs attention", key: "attention" }, h("ul", {}, items)) : h("p", { class: "attention calm", key: "attention" }, waits ? state("off", "Measuring the first seconds…") : state("ok", "Nothing is beyond its target.")),
 		h("dl", { class: "tiles", key: "tiles" },
 			tile("Requests", format.per(now.rate), { note: `${format.count(total)} since start`, aside: spark(points, (p) => p.rate) }),
 			tile("Errors (5xx)", now.rate > 0 ? format.percent(now.errors) : "–", judged(now.errors, TARGETS.errors, "5 %", spark(points, (p) => p.errors, "bad"))),

@@ -3,7 +3,7 @@
 import * as api from "./page/api.js";
 import { onPoint } from "./page/chart.js";
 import { dialog } from "./page/dialog.js";
-import { h, show } from "./page/dom.js";
+import { h, kept, show } from "./page/dom.js";
 import * as format from "./page/format.js";
 import { field, state } from "./page/parts.js";
 import { History } from "./page/series.js";
@@ -149,13 +149,14 @@ const theme = (name) => {
 	button.textContent = { system: "◐ Auto", light: "☀ Light", dark: "☾ Dark" }[name];
 	button.setAttribute("aria-label", `Theme: ${name}. Change it.`);
 };
-const chosen = () => (THEMES.includes(localStorage.getItem("theme")) ? localStorage.getItem("theme") : "system");
+let chosen = kept("localStorage", "theme");
+if (!THEMES.includes(chosen)) chosen = "system";
 at("theme").onclick = () => {
-	const next = THEMES[(THEMES.indexOf(chosen()) + 1) % THEMES.length];
-	localStorage.setItem("theme", next);
-	theme(next);
+	chosen = THEMES[(THEMES.indexOf(chosen) + 1) % THEMES.length];
+	kept("localStorage", "theme", chosen);
+	theme(chosen);
 };
-theme(chosen());
+theme(chosen);
 
 document.querySelector(".skip").onclick = (event) => {
 	event.preventDefault();

@@ -1,6 +1,6 @@
 // Where requests go: endpoints and their health, breakers and why they stand as they do, connections.
 
-import { again, ask, get } from "./api.js";
+import { ask, get } from "./api.js";
 import { confirm } from "./dialog.js";
 import { h } from "./dom.js";
 import * as format from "./format.js";
@@ -83,7 +83,6 @@ const change = async (ctx, one, name, to, words) => {
 	const done = await confirm(`${to === "auto" ? "Back to automatic" : `Force ${to}`}: ${name}?`, words, to === "auto" ? "Back to automatic" : `Force ${to}`, () =>
 		ask("POST", "/upstreams/breakers", { direction: one.direction, upstream: one.upstream, ...(one.route ? { route: one.route } : {}), force: to }), to !== "auto");
 	if (done) ctx.say(to === "auto" ? `The breaker of ${name} is automatic again.` : `The breaker of ${name} is forced ${to}.`);
-	again("/upstreams");
 };
 
 const connections = ({ listeners = [], inbound, outbound, pools = [] }) => {
