@@ -22,6 +22,9 @@
 //! | `POST /upstreams/breakers` | `{"direction": "inbound", "upstream": "app", "force": "open"}`: forces one `open` or `closed`, or leaves it to itself with `auto` |
 //! | `GET /stats` | rate, errors and durations by route as counters, and how the process stands, as JSON |
 //! | `GET /peers` | the same of this sidecar and of those that `admin.peers` names |
+//! | `GET /connections` | listeners, open client connections, and the connections to upstreams by endpoint, as JSON |
+//! | `GET /drain`, `POST /drain` | whether clients are told that their connections end: `{"drain": true}` tells them, `false` takes it back |
+//! | `GET /log`, `PUT /log`, `DELETE /log` | how much is written to the sidecar's own log: `{"level": "debug", "ttl": "10m"}`; back to what is configured |
 //! | `POST /reload` | reads the configuration again: 200, or 422 with what is wrong with it |
 //!
 //! Who may ask: with a token, whoever presents it as `Authorization: Bearer TOKEN`, else 401. The two probes and the page, which holds no
@@ -36,8 +39,11 @@ mod asked;
 mod cache;
 pub(crate) mod client;
 mod configuration;
+mod connections;
+mod drain;
 mod filters;
 mod guard;
+mod log;
 mod page;
 mod peers;
 mod requests;
@@ -66,6 +72,7 @@ use tokio::net::TcpListener;
 
 pub use self::filters::{ChangeError, FilterChange, FilterRestore};
 use self::guard::Guard;
+pub use self::guard::Token;
 pub use self::stats::Standing;
 use crate::config::{AdminPeer, TraceUrl};
 use crate::explain::Recorder;
@@ -85,6 +92,8 @@ pub trait AdminSource: Send + Sync + 'static {
     fn config_yaml(&self) -> String;
     /// Each of its values with its origin, as JSON.
     fn config_values(&self) -> Value;
+    /// Notes what an operator did, for the history.
+    fn note(&self, action: &str);
     /// What was changed and what was refused, as JSON.
     fn config_history(&self) -> Value;
     /// The filters, as JSON.
@@ -111,6 +120,18 @@ pub trait AdminSource: Send + Sync + 'static {
     fn peers(&self) -> Vec<AdminPeer>;
     /// What is remembered of exchanges, and where their traces can be looked at.
     fn recorder(&self) -> (Arc<Recorder>, Option<TraceUrl>);
+    /// Whether clients are told that their connections end.
+    fn is_draining(&self) -> bool;
+    /// Begins that, or ends it; false if the process is stopping.
+    fn drain(&self, drain: bool) -> bool;
+    /// Listeners, clients and pools as JSON.
+    fn connections(&self) -> BoxFuture<'_, Value>;
+    /// What is written to the log, and until when, as JSON.
+    fn log_level(&self) -> Value;
+    /// Changes that, for a time if there is one. The error is for the person who asked.
+    fn choose_log_level(&self, level: &str, ttl: Option<Duration>) -> Result<(), String>;
+    /// Writes what the configuration says.
+    fn reset_log_level(&self);
     /// Reads the configuration again. The error is for the person who wrote it; then nothing has changed.
     fn reload(&self) -> Result<(), String>;
 }
@@ -142,7 +163,7 @@ impl Readiness {
 /// Answers on a listener until `shutdown`.
 pub async fn serve(
     listener: TcpListener,
-    token: Option<String>,
+    token: Token,
     source: Arc<dyn AdminSource>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
@@ -182,6 +203,9 @@ fn router(source: Arc<dyn AdminSource>, guard: Guard) -> Router {
             "/peers",
             get(async move |State(source): Source| heard.show(&*source).await),
         )
+        .route("/connections", get(connections::show))
+        .route("/drain", get(drain::show).post(drain::set))
+        .route("/log", get(log::show).put(log::set).delete(log::reset))
         .route_layer(from_fn_with_state(guard.clone(), guard::authorized))
         .merge(page::router())
         .route("/livez", get(async || "ok"))
@@ -223,6 +247,7 @@ async fn private(mut response: Response) -> Response {
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
@@ -233,6 +258,9 @@ mod tests {
     #[derive(Default)]
     struct Fake {
         app_is_down: bool,
+        stops: bool,
+        drains: AtomicBool,
+        level: Mutex<Option<(String, Option<Duration>)>>,
         reloads: Mutex<Vec<Result<(), String>>>,
     }
 
@@ -254,6 +282,7 @@ mod tests {
         fn config_values(&self) -> Value {
             json!({})
         }
+        fn note(&self, _: &str) {}
         fn config_history(&self) -> Value {
             json!({})
         }
@@ -290,6 +319,30 @@ mod tests {
         fn recorder(&self) -> (Arc<Recorder>, Option<TraceUrl>) {
             (Arc::new(Recorder::new(&pillion_filters::Registry::builtin())), None)
         }
+        fn is_draining(&self) -> bool {
+            self.drains.load(Ordering::Relaxed)
+        }
+        fn drain(&self, drain: bool) -> bool {
+            self.drains.store(drain, Ordering::Relaxed);
+            !self.stops
+        }
+        fn connections(&self) -> BoxFuture<'_, Value> {
+            std::future::ready(json!({ "listeners": [] })).boxed()
+        }
+        fn log_level(&self) -> Value {
+            json!({ "level": format!("{:?}", self.level.lock().unwrap()) })
+        }
+        fn choose_log_level(&self, level: &str, ttl: Option<Duration>) -> Result<(), String> {
+            *self.level.lock().unwrap() = Some((level.to_owned(), ttl));
+            if level == "loud" {
+                Err("no level".to_owned())
+            } else {
+                Ok(())
+            }
+        }
+        fn reset_log_level(&self) {
+            *self.level.lock().unwrap() = None;
+        }
         fn reload(&self) -> Result<(), String> {
             self.reloads.lock().unwrap().pop().unwrap_or(Ok(()))
         }
@@ -307,7 +360,7 @@ mod tests {
         let (stop, stopped) = oneshot::channel::<()>();
         let server = tokio::spawn(serve(
             listener,
-            token.map(str::to_owned),
+            Token::new(token.map(str::to_owned)),
             Arc::new(source),
             stopped.map(drop),
         ));
@@ -392,6 +445,99 @@ mod tests {
         assert_answer(&answer, 404, "there is no such breaker\n");
     }
 
+    /// What a request with that body is answered, as JSON if it is 200.
+    async fn change(source: Fake, request: &str, body: &str) -> (u16, String) {
+        let fields = format!(
+            "Host: {{host}}\nContent-Type: application/json\nContent-Length: {}",
+            body.len()
+        );
+        let answer = ask_with(source, None, &format!("{request} HTTP/1.1\n{fields}"), body).await;
+        let status = answer[9..12].parse().unwrap();
+        (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+    }
+
+    #[tokio::test]
+    async fn a_drain_is_begun_and_ended_unless_the_sidecar_stops() {
+        for (body, status, said) in [
+            (r#"{"drain":true}"#, 200, r#"{"draining":true}"#),
+            (r#"{"drain":false}"#, 200, r#"{"draining":false}"#),
+            ("{}", 422, "missing field `drain`"),
+            (r#"{"drain":true,"until":1}"#, 422, "unknown field `until`"),
+            (r#"{"drain":"yes"}"#, 422, "invalid type"),
+        ] {
+            let (answered, text) = change(Fake::default(), "POST /drain", body).await;
+            assert_eq!(answered, status, "{body}: {text}");
+            assert!(text.contains(said), "{body}: {text}");
+        }
+        let stops = Fake {
+            stops: true,
+            ..Fake::default()
+        };
+        let answered = change(stops, "POST /drain", r#"{"drain":false}"#).await;
+        assert_eq!(answered, (409, "the sidecar is stopping\n".to_owned()));
+        let answer = ask(Fake::default(), None, "GET /drain HTTP/1.1\nHost: {host}").await;
+        assert_answer(&answer, 200, r#"{"draining":false}"#);
+    }
+
+    #[tokio::test]
+    async fn a_log_level_is_chosen_for_a_time_or_refused() {
+        for (body, status, said) in [
+            (r#"{"level":"debug","ttl":"10m"}"#, 200, "600s"),
+            (r#"{"level":"debug"}"#, 200, "None"),
+            (r#"{"level":"debug","ttl":"0s"}"#, 422, "changes nothing"),
+            (r#"{"level":"debug","ttl":"soon"}"#, 422, "ttl"),
+            (r#"{"level":"loud"}"#, 422, "no level\n"),
+            (r#"{"ttl":"10m"}"#, 422, "missing field `level`"),
+            (r#"{"level":"debug","for":"10m"}"#, 422, "unknown field `for`"),
+        ] {
+            let (answered, text) = change(Fake::default(), "PUT /log", body).await;
+            assert_eq!(answered, status, "{body}: {text}");
+            assert!(text.contains(said), "{body}: {text}");
+        }
+        let plain = "PUT /log HTTP/1.1\nHost: {host}\nContent-Type: text/plain\nContent-Length: 2";
+        let answer = ask_with(Fake::default(), None, plain, "{}").await;
+        assert!(answer.starts_with("HTTP/1.1 415 "), "{answer}");
+        let answer = ask(Fake::default(), None, "DELETE /log HTTP/1.1\nHost: {host}").await;
+        assert_answer(&answer, 200, r#"{"level":"None"}"#);
+    }
+
+    #[tokio::test]
+    async fn a_strange_web_page_can_neither_drain_nor_choose_a_level() {
+        for request in ["POST /drain", "PUT /log", "DELETE /log"] {
+            let request = format!("{request} HTTP/1.1\nHost: {{host}}\nOrigin: http://evil.example");
+            let answer = ask(Fake::default(), None, &request).await;
+            assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_that_changes_holds_at_once_on_the_same_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let token = Token::new(Some("old".to_owned()));
+        let server = tokio::spawn(serve(
+            listener,
+            token.clone(),
+            Arc::new(Fake::default()),
+            stopped.map(drop),
+        ));
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        for (now, presented, status) in [("old", "old", "200"), ("new", "old", "401"), ("new", "new", "200")] {
+            token.set(Some(now.to_owned()));
+            let request =
+                format!("HEAD /config HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {presented}\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            assert_eq!(&head[9..12], status.as_bytes());
+        }
+        drop(stop);
+        server.await.unwrap().unwrap();
+    }
+
     #[tokio::test]
     async fn a_token_is_needed_but_for_the_probes() {
         let request = |path: &str, header: &str| format!("GET {path} HTTP/1.1\nHost: {{host}}{header}");
@@ -447,7 +593,12 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let server = tokio::spawn(serve(listener, None, Arc::new(Fake::default()), stopped.map(drop)));
+        let server = tokio::spawn(serve(
+            listener,
+            Token::default(),
+            Arc::new(Fake::default()),
+            stopped.map(drop),
+        ));
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(b"GET /livez HTTP/1.1\r\n").await.unwrap();
         drop(stop);

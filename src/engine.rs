@@ -21,7 +21,7 @@ mod up;
 mod words;
 
 pub(crate) use background::{Dispatch, Jobs};
-pub(crate) use connect::Connector;
+pub(crate) use connect::{Connector, Pooled};
 pub(crate) use down::{Down, Kept};
 pub(crate) use exchange::{refuse_unread, serve};
 pub(crate) use heads::{Forwarding, Style};

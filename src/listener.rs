@@ -3,6 +3,7 @@
 //! Each worker is one thread with a runtime, listening sockets (`SO_REUSEPORT`) and upstream connections of its own, so
 //! nothing on the hot path is shared between cores. HTTP/1.1 and cleartext HTTP/2 share a port: the first bytes tell.
 
+mod entrance;
 mod frames;
 mod head;
 mod http1;
@@ -13,5 +14,6 @@ pub(crate) mod socket;
 pub(crate) mod wire;
 mod worker;
 
+pub(crate) use entrance::{Entrance, Stage};
 pub(crate) use open::OpenConnections;
-pub(crate) use worker::{Client, Worker, accept};
+pub(crate) use worker::{Accepting, Client, Opening, Worker, accept};

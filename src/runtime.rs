@@ -4,11 +4,14 @@
 //! more thread, *control*, runs the admin API, signals and reloads. The exporter and the access-log writer have a thread
 //! each, which sleep when there is nothing to do.
 
+mod connections;
 mod control;
 mod filters;
 mod handover;
 mod history;
+mod listeners;
 mod overrides;
+mod pools;
 mod reload;
 mod restart;
 mod sockets;
@@ -34,12 +37,14 @@ use tokio::sync::watch;
 
 use self::control::End;
 use self::history::Trigger;
+use self::listeners::Listeners;
+use self::pools::Pools;
 use self::reload::Reloads;
-use self::sockets::Listening;
 use self::watcher::Watched;
 use crate::config::{Config, ConfigErrors, ConfigWarnings, Loaded};
 use crate::engine::Dispatch;
 use crate::listener::OpenConnections;
+use crate::log::Levels;
 use crate::snapshot::{Ground, Snapshot};
 use crate::telemetry::ProxyMetrics;
 use crate::upstream::{Keeper, OffLimits};
@@ -56,10 +61,16 @@ const SETTLE: Duration = Duration::from_secs(1);
 pub(crate) struct Shared {
     snapshot: Arc<ArcSwap<Snapshot>>,
     loaded: ArcSwap<Loaded>,
-    /// The configuration at the start: what listens where, and all else that a reload does not change.
+    /// The configuration at the start, for what a reload does not change.
     started: Config,
     /// Where nobody is sent to.
     off_limits: OffLimits,
+    /// What is listened on.
+    listeners: Listeners,
+    /// What the workers' pools hold, for who asks.
+    pools: Pools,
+    /// What is written to the sidecar's own log.
+    levels: Levels,
     files: Vec<PathBuf>,
     ground: Ground,
     /// Looks names up and checks endpoints.
@@ -68,9 +79,6 @@ pub(crate) struct Shared {
     dispatch: Arc<Dispatch>,
     metrics: Arc<ProxyMetrics>,
     open: Arc<OpenConnections>,
-    /// Turns true when another process serves in the place of this one. Each worker has a receiver for as long as it accepts.
-    handed_over: watch::Sender<bool>,
-    draining: watch::Sender<bool>,
     /// False from the moment the sidecar is told to stop, before it stops accepting.
     ready: AtomicBool,
     /// Counts snapshots, from 1 on.
@@ -99,15 +107,13 @@ fn log_warnings(warnings: &ConfigWarnings) {
 
 /// A sidecar that is listening.
 pub struct Running {
-    /// Where clients connect.
+    /// Where clients connect, until a reload changes that.
     pub inbound: Option<SocketAddr>,
-    /// Where the app sends its requests.
+    /// Where the app sends its requests, likewise.
     pub outbound: Option<SocketAddr>,
-    /// Where the admin API is.
+    /// Where the admin API is, likewise.
     pub admin: Option<SocketAddr>,
     shared: Arc<Shared>,
-    /// The listening sockets once more, for a successor.
-    to_pass_on: Vec<Listening>,
     threads: Vec<std::thread::JoinHandle<()>>,
     stopped: watch::Sender<bool>,
     admin_stopped: watch::Sender<bool>,
@@ -128,7 +134,7 @@ impl Running {
         self.shared.ready.store(false, Ordering::Relaxed);
         self.admin_stopped.send_replace(true);
         // A worker that drains takes what is queued, with little time left for it; the successor has all the time.
-        self.shared.handed_over.send_replace(true);
+        self.shared.listeners.give_up();
         self.await_last_accept();
         std::thread::sleep(SETTLE);
         self.drain();
@@ -137,16 +143,14 @@ impl Running {
     /// Waits until no worker accepts any more, so that all connections there will be are counted as open.
     fn await_last_accept(&self) {
         let began = Instant::now();
-        while self.shared.handed_over.receiver_count() > 0 && began.elapsed() < LAST_ACCEPT {
+        while self.shared.listeners.are_accepting() && began.elapsed() < LAST_ACCEPT {
             std::thread::sleep(LOOK);
         }
     }
 
-    fn drain(mut self) {
-        // As long as these are open, the kernel takes connections that nobody accepts.
-        self.to_pass_on.clear();
+    fn drain(self) {
         let grace_period = self.shared.loaded.load().config.shutdown.grace_period.0;
-        self.shared.draining.send_replace(true);
+        self.shared.listeners.close();
         let began = Instant::now();
         self.await_last_accept();
         // Connections close by themselves once they are idle; this only watches.
@@ -170,7 +174,7 @@ impl Running {
     /// Blocks until SIGTERM or SIGINT, reloading on SIGHUP, then stops. With a program, SIGUSR2 starts it to take the place
     /// of this process.
     pub fn wait(self, signals: Signals, program: Option<&Program>) {
-        match signals.wait_for_end(&self.shared, &self.to_pass_on, program) {
+        match signals.wait_for_end(&self.shared, program) {
             End::Signal(signal) => {
                 tracing::info!(signal, "stopping");
                 self.stop();

@@ -23,7 +23,7 @@ pub(crate) use self::group::Group;
 pub(crate) use self::keeper::Keeper;
 pub(crate) use self::maglev::hash;
 pub(crate) use self::member::{Call, Heard, Member};
-pub(crate) use self::off_limits::OffLimits;
+pub(crate) use self::off_limits::{Forbidden, OffLimits};
 pub(crate) use self::settings::Settings;
 pub(crate) use self::status::GroupStatus;
 #[cfg(test)]

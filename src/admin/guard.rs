@@ -3,20 +3,37 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
 
+/// What a client must present, if anything; it may change while the admin API is served.
+#[derive(Clone, Default)]
+pub struct Token(Arc<ArcSwapOption<String>>);
+
+impl Token {
+    /// That one.
+    pub fn new(token: Option<String>) -> Self {
+        Self(Arc::new(ArcSwapOption::from_pointee(token)))
+    }
+
+    /// From now on that one.
+    pub fn set(&self, token: Option<String>) {
+        self.0.store(token.map(Arc::new));
+    }
+}
+
 /// What a request is measured against.
 pub(super) struct Guard {
     /// Listening where only this machine can reach it.
     loopback: bool,
-    token: Option<String>,
+    token: Token,
 }
 
 impl Guard {
-    pub(super) fn new(listening: IpAddr, token: Option<String>) -> Self {
+    pub(super) fn new(listening: IpAddr, token: Token) -> Self {
         Self {
             loopback: listening.to_canonical().is_loopback(),
             token,
@@ -26,8 +43,8 @@ impl Guard {
 
 /// Lets through who presents the token, if there is one.
 pub(super) async fn authorized(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
-    match &guard.token {
-        Some(token) if !presents(request.headers(), token) => {
+    match guard.token.0.load_full() {
+        Some(token) if !presents(request.headers(), &token) => {
             let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
             (StatusCode::UNAUTHORIZED, challenge, "a token is needed\n").into_response()
         }

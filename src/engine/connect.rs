@@ -1,5 +1,6 @@
 //! Opens and reuses connections to endpoints.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -81,7 +82,7 @@ impl Connector {
         match address {
             Address::Tcp(host, port) => {
                 let stream = connect_tcp(host, *port, limit).await?;
-                if self.off_limits.covers(&stream) {
+                if self.off_limits.cover(&stream) {
                     return Err(Failure::DestinationForbidden);
                 }
                 // Heads and small bodies must not wait for the peer's delayed acknowledgement.
@@ -185,6 +186,38 @@ impl Connector {
         let now = Instant::now();
         self.h2.sweep(limits.idle_timeout, now);
         self.pool.sweep(limits, now, &self.metrics)
+    }
+
+    /// The connections there are, by endpoint.
+    pub(crate) fn pooled(&self) -> HashMap<Arc<str>, Pooled> {
+        let mut pooled: HashMap<Arc<str>, Pooled> = HashMap::new();
+        self.pool.each(|endpoint, idle| {
+            pooled.entry(endpoint.clone()).or_default().http1_idle = idle;
+        });
+        self.h2.each(|endpoint, connections, streams| {
+            let of_endpoint = pooled.entry(endpoint.clone()).or_default();
+            (of_endpoint.http2_connections, of_endpoint.http2_streams) = (connections, streams);
+        });
+        pooled
+    }
+}
+
+/// Connections to one endpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Pooled {
+    /// HTTP/1 connections that wait for an exchange.
+    pub(crate) http1_idle: usize,
+    /// HTTP/2 connections.
+    pub(crate) http2_connections: usize,
+    /// Exchanges under way on those.
+    pub(crate) http2_streams: usize,
+}
+
+impl std::ops::AddAssign for Pooled {
+    fn add_assign(&mut self, other: Self) {
+        self.http1_idle += other.http1_idle;
+        self.http2_connections += other.http2_connections;
+        self.http2_streams += other.http2_streams;
     }
 }
 

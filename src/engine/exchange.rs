@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::EXPECT;
 use http::{Method, StatusCode};
-use pillion_filters::{Background, Chain, Direction, End, Exchange, Failure, Refusal, Response, Timing, WantedBy, Way};
+use pillion_filters::{Background, Chain, End, Exchange, Failure, Refusal, Response, Timing, WantedBy, Way};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::down::{Down, DownEvent, Kept};
@@ -34,15 +34,11 @@ use self::attempt::Came;
 use self::story::Story;
 
 /// Serves one exchange; gives an HTTP/1 connection back when it can serve another request.
-pub(crate) async fn serve(
-    worker: &Worker,
-    direction: Direction,
-    client: &Client,
-    down: Down,
-    mut head: Box<RequestHeader>,
-) -> Option<Kept> {
+pub(crate) async fn serve(worker: &Worker, client: &Client, down: Down, mut head: Box<RequestHeader>) -> Option<Kept> {
     let timing = Timing::now();
-    let snapshot = worker.snapshot();
+    let entrance = client.entrance.as_ref()?;
+    let direction = entrance.direction();
+    let snapshot = entrance.snapshot(&worker.snapshot)?;
     let side = snapshot.side(direction)?;
     let mut connection = client.connection.clone();
     connection.version = head.version;
@@ -79,15 +75,14 @@ pub(crate) async fn serve(
 }
 
 /// Answers what came in place of a request head, as an exchange of its own: it has an id, and telemetry sees it.
-pub(crate) async fn refuse_unread(
-    worker: &Worker,
-    direction: Direction,
-    client: &Client,
-    down: Down,
-    refusal: Refusal,
-) {
-    let snapshot = worker.snapshot();
-    let Some(side) = snapshot.side(direction) else { return };
+pub(crate) async fn refuse_unread(worker: &Worker, client: &Client, down: Down, refusal: Refusal) {
+    let Some(entrance) = &client.entrance else { return };
+    let Some(snapshot) = entrance.snapshot(&worker.snapshot) else {
+        return;
+    };
+    let Some(side) = snapshot.side(entrance.direction()) else {
+        return;
+    };
     let route = side.unmatched();
     let head = Box::new(heads::unread());
     let exchange = Exchange::new(route.route.clone(), client.connection.clone(), head, Timing::now());
@@ -101,6 +96,7 @@ pub(crate) async fn refuse_unread(
 pub(super) async fn serve_nobody(worker: &Worker, background: Background) {
     let snapshot = worker.snapshot();
     let Some(side) = snapshot.side(background.direction) else {
+        // A reload has taken the side away since.
         return;
     };
     let route = side.route(&background.request, background.authority.as_ref());
@@ -110,6 +106,7 @@ pub(super) async fn serve_nobody(worker: &Worker, background: Background) {
     let client = Client {
         connection: background.connection,
         address: None,
+        entrance: None,
     };
     let mut exchange = Exchange::new(
         route.route.clone(),
@@ -315,6 +312,8 @@ impl<'a> Run<'a> {
         }
         let end = match end {
             End::Complete if self.down.is_left() => End::ClientAborted,
+            // A stream of a connection that was cut; the others are dropped on their way.
+            End::ClientAborted if self.client.is_cut() => End::Failed(Failure::Stopped),
             end => end,
         };
         self.story.end(end);

@@ -178,6 +178,17 @@ impl H2Pool {
         let mut connecting = self.connecting.lock().unwrap_or_else(PoisonError::into_inner);
         connecting.retain(|_, turn| Arc::strong_count(turn) > 1);
     }
+
+    /// Tells of each endpoint how many connections to it are open, and how many streams on them.
+    pub(super) fn each(&self, mut tell: impl FnMut(&Arc<str>, usize, usize)) {
+        for (endpoint, connections) in self.connections().iter() {
+            let open = connections.iter().filter(|one| !one.closed.load(Ordering::Relaxed));
+            let (count, streams) = open.fold((0, 0), |(count, streams), one| (count + 1, streams + one.open()));
+            if count > 0 {
+                tell(endpoint, count, streams);
+            }
+        }
+    }
 }
 
 type Driver = h2::client::Connection<Wire, Bytes>;

@@ -196,4 +196,11 @@ impl Pool {
         inner.total = inner.shelves.values().map(|shelf| shelf.idle.len()).sum();
         inner.total
     }
+
+    /// Tells of each endpoint how many connections to it are idle.
+    pub(super) fn each(&self, mut tell: impl FnMut(&Arc<str>, usize)) {
+        let inner = self.inner();
+        let kept = inner.shelves.iter().filter(|(_, shelf)| !shelf.idle.is_empty());
+        kept.for_each(|(endpoint, shelf)| tell(endpoint, shelf.idle.len()));
+    }
 }

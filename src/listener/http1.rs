@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use pillion_filters::{Direction, Failure, Refusal};
+use pillion_filters::{Failure, Refusal};
 use pingora_core::protocols::http::v1::server::HttpSession;
 
+use super::entrance::{Entrance, Stage};
 use super::head::{self, Unread};
 use super::wire::Wire;
 use super::worker::{Client, Worker};
@@ -28,7 +29,7 @@ const TOO_SLOW: Refusal = Refusal::denied(
 /// Serves requests until the client or a limit ends the connection.
 pub(super) async fn serve(
     worker: &Arc<Worker>,
-    direction: Direction,
+    entrance: &Entrance,
     wire: Wire,
     client: &Client,
     limits: ConnectionLimits,
@@ -43,7 +44,7 @@ pub(super) async fn serve(
         let mut wire = kept.wire;
         let mut bytes = kept.prefix.unwrap_or_default();
         if !first && bytes.is_empty() {
-            match await_request(worker, &mut wire, &limits).await {
+            match await_request(entrance, &mut wire, &limits).await {
                 Some(came) => bytes = came,
                 None => return,
             }
@@ -60,12 +61,12 @@ pub(super) async fn serve(
             Err(Unread::Refused(refusal)) => Some(refusal),
         };
         if let Some(refusal) = refusal {
-            worker.metrics.connections(direction).refused(refusal.reason);
+            worker.metrics.connections(entrance.direction()).refused(refusal.reason);
             let down = Down::unread(session, outlet);
-            return Box::pin(engine::refuse_unread(worker, direction, client, down, refusal)).await;
+            return Box::pin(engine::refuse_unread(worker, client, down, refusal)).await;
         }
-        let (down, head) = Down::http1(session, outlet.clone(), worker.is_draining());
-        match engine::serve(worker, direction, client, down, head).await {
+        let (down, head) = Down::http1(session, outlet.clone(), entrance.is_leaving());
+        match engine::serve(worker, client, down, head).await {
             Some(next) => kept = next,
             None => return,
         }
@@ -73,17 +74,18 @@ pub(super) async fn serve(
 }
 
 /// Waits for the first bytes of the next request. None when it did not come: then there is nobody to answer.
-async fn await_request(worker: &Worker, wire: &mut Wire, limits: &ConnectionLimits) -> Option<BytesMut> {
+async fn await_request(entrance: &Entrance, wire: &mut Wire, limits: &ConnectionLimits) -> Option<BytesMut> {
     let mut request = pin!(first_bytes(wire));
-    // A busy client is back at once. Only a quiet connection listens for the drain as well, which costs more than waiting.
+    // A busy client is back at once. Only a quiet connection listens for its end as well, which costs more than waiting.
     let busy = limits.idle_timeout.min(BUSY);
     if let Some(request) = clock::within(Some(busy), request.as_mut()).await {
         return request;
     }
-    let mut draining = worker.draining.clone();
     tokio::select! {
+        // A request that is there already is served.
+        biased;
         request = tokio::time::timeout(limits.idle_timeout.saturating_sub(busy), request) => request.ok()?,
-        _ = draining.wait_for(|&draining| draining) => None,
+        () = entrance.reached(Stage::Closing) => None,
     }
 }
 

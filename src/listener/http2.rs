@@ -8,10 +8,10 @@ use h2::server::{Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::header::CONTENT_LENGTH;
 use http::{HeaderValue, Method, Request};
-use pillion_filters::Direction;
 use pingora_http::RequestHeader;
 use tokio::sync::Notify;
 
+use super::entrance::{Entrance, Stage};
 use super::wire::Wire;
 use super::worker::{Client, Worker};
 use crate::engine::{self, Down};
@@ -48,12 +48,13 @@ impl Drop for StreamGuard {
 /// Serves streams until the client or a limit ends the connection.
 pub(super) async fn serve(
     worker: &Arc<Worker>,
-    direction: Direction,
+    entrance: &Entrance,
     wire: Wire,
     client: Client,
     limits: ConnectionLimits,
 ) {
     let outlet = wire.outlet();
+    let metrics = worker.metrics.connections(entrance.direction());
     let handshake = h2::server::Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -63,30 +64,36 @@ pub(super) async fn serve(
         .handshake(wire);
     let mut connection = match tokio::time::timeout(limits.header_timeout, handshake).await {
         Ok(Ok(connection)) => connection,
-        Ok(Err(_)) => return worker.metrics.connections(direction).malformed.inc(),
-        Err(_) => return worker.metrics.connections(direction).header_timeout.inc(),
+        Ok(Err(_)) => return metrics.malformed.inc(),
+        Err(_) => return metrics.header_timeout.inc(),
     };
     let client = Arc::new(client);
     let streams = Arc::new(Streams::default());
-    let mut draining = worker.draining.clone();
-    let mut drained = false;
+    let mut changes = entrance.changes();
+    let mut told = false;
     let mut accepted_in_all = 0_u32;
     loop {
+        // One that may come although its side is left may ask for something, too.
+        let goodbye = if accepted_in_all == 0 {
+            Stage::Closing
+        } else {
+            Stage::Leaving
+        };
         let accepted = tokio::select! {
             accepted = connection.accept() => accepted,
             () = idle(&streams, &limits) => {
-                if drained {
+                if told {
                     // A client that is gone does not say good-bye either.
                     break;
                 }
                 connection.graceful_shutdown();
-                drained = true;
+                told = true;
                 continue;
             }
-            _ = draining.wait_for(|&draining| draining), if !drained => {
+            _ = changes.wait_for(|&stage| stage >= goodbye), if !told => {
                 // Streams the client opened before it hears of this are still served (RFC 9113, section 6.8).
                 connection.graceful_shutdown();
-                drained = true;
+                told = true;
                 continue;
             }
         };
@@ -97,7 +104,7 @@ pub(super) async fn serve(
                 let resets = streams.resets.load(Ordering::Relaxed);
                 if resets > limits.max_resets && resets > accepted_in_all / 2 {
                     tracing::debug!(resets, "too many streams were reset");
-                    worker.metrics.connections(direction).too_many_resets.inc();
+                    metrics.too_many_resets.inc();
                     connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                     break;
                 }
@@ -105,14 +112,14 @@ pub(super) async fn serve(
                 let guard = StreamGuard(streams.clone());
                 let (worker, client, resets) = (worker.clone(), client.clone(), streams.resets.clone());
                 tokio::spawn(async move {
-                    stream(&worker, direction, &client, request, respond, resets).await;
+                    stream(&worker, &client, request, respond, resets).await;
                     drop(guard);
                 });
             }
             Some(Err(error)) => {
                 tracing::debug!(%error, "HTTP/2 connection failed");
                 if outlet.is_malformed() {
-                    worker.metrics.connections(direction).too_many_frames.inc();
+                    metrics.too_many_frames.inc();
                     // What it is owed, it would not read.
                     return;
                 }
@@ -140,7 +147,6 @@ async fn idle(streams: &Streams, limits: &ConnectionLimits) {
 
 async fn stream(
     worker: &Worker,
-    direction: Direction,
     client: &Client,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
@@ -149,13 +155,15 @@ async fn stream(
     let (parts, body) = request.into_parts();
     let head = RequestHeader::from(parts);
     if is_malformed(&head) {
-        worker.metrics.connections(direction).malformed.inc();
+        if let Some(entrance) = &client.entrance {
+            worker.metrics.connections(entrance.direction()).malformed.inc();
+        }
         respond.send_reset(Reason::PROTOCOL_ERROR);
         return;
     }
     let head_only = head.method == Method::HEAD;
     let down = Down::http2(body, respond, head_only, resets);
-    engine::serve(worker, direction, client, down, Box::new(head)).await;
+    engine::serve(worker, client, down, Box::new(head)).await;
 }
 
 /// What `h2` lets through of malformed requests (RFC 9113, section 8.3.1), and HTTP/1 has no room for.

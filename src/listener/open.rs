@@ -58,6 +58,18 @@ impl OpenConnections {
         self.inbound.open.load(Ordering::Relaxed) + self.outbound.open.load(Ordering::Relaxed)
     }
 
+    /// Of one direction.
+    pub(crate) fn count(&self, direction: Direction) -> usize {
+        self.of(direction).open.load(Ordering::Relaxed)
+    }
+
+    /// How many each client has open, where that is counted.
+    pub(crate) fn clients(&self, direction: Direction) -> Vec<(IpAddr, usize)> {
+        let clients = self.of(direction).clients.lock();
+        let clients = clients.unwrap_or_else(PoisonError::into_inner);
+        clients.iter().map(|(client, open)| (*client, *open)).collect()
+    }
+
     /// Counts a connection until the guard is dropped; none where it is one too many.
     pub(super) fn admit(
         self: &Arc<Self>,

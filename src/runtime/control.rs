@@ -1,73 +1,108 @@
 //! The control thread: the admin API, and signals.
 
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, FusedFuture, OptionFuture};
 use pillion_filters::Direction;
 use pillion_filters::cache::Cache;
 use pillion_filters::circuit_breaker::Breakers;
+use pillion_filters::units::HumanDuration;
 use serde_json::{Value, json};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
-use super::history::{Author, Change, Trigger};
+use super::history::{self, Author, Change, Trigger};
+use super::listeners::{AdminOpening, Order};
 use super::overrides::MOST;
 use super::reload::Refused;
-use super::sockets::Listening;
-use super::successor::Program;
+use super::successor::{Program, SuccessionError};
 use super::{Shared, filters};
 use crate::admin::{self, AdminSource, ChangeError, FilterChange, FilterRestore, Readiness, Standing};
 use crate::config::{self, AdminPeer, Difference, Override, TraceUrl};
 use crate::explain::Recorder;
+use crate::listener::Accepting;
 use crate::upstream::Address;
 
 /// How long `/readyz` waits for the app to take a connection.
 const APP_CHECK: Duration = Duration::from_secs(1);
 
-/// Starts the admin API on a thread of its own: a scrape never takes a worker's time.
+/// Starts the thread of the admin API, and of what is to be done later: a scrape never takes a worker's time.
 pub(super) fn spawn(
     shared: Arc<Shared>,
-    listener: TcpListener,
-    mut stopped: watch::Receiver<bool>,
+    orders: mpsc::UnboundedReceiver<Order>,
+    stopped: watch::Receiver<bool>,
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::Builder::new().name("control".to_owned()).spawn(move || {
-        runtime.block_on(async move {
-            let listener = match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => listener,
-                Err(error) => return tracing::error!(%error, "the admin API is off"),
-            };
-            let token = {
-                let loaded = shared.loaded.load();
-                loaded
-                    .config
-                    .admin
-                    .token
-                    .as_ref()
-                    .map(|token| token.expose().to_owned())
-            };
-            let stop = async move {
-                // An error means that the sidecar is gone, which is a stop as well.
-                let _ = stopped.wait_for(|&stopped| stopped).await;
-            };
-            if let Err(error) = admin::serve(listener, token, Arc::new(Source(shared)), stop).await {
-                tracing::error!(%error, "the admin API failed");
-            }
-        });
-    })
+    std::thread::Builder::new()
+        .name("control".to_owned())
+        .spawn(move || runtime.block_on(obey(shared, orders, stopped)))
+}
+
+async fn obey(shared: Arc<Shared>, mut orders: mpsc::UnboundedReceiver<Order>, stopped: watch::Receiver<bool>) {
+    let mut stop = stopped.clone();
+    let mut serving = JoinSet::new();
+    loop {
+        let order = tokio::select! {
+            order = orders.recv() => order,
+            Some(_) = serving.join_next() => continue,
+            // An error means that the sidecar is gone, which is a stop as well.
+            _ = stop.wait_for(|&stopped| stopped) => None,
+        };
+        match order {
+            Some(Order::Serve(opening)) => drop(serving.spawn(serve(shared.clone(), opening, stopped.clone()))),
+            Some(Order::Cut(entrance, after)) => drop(tokio::spawn(async move {
+                tokio::time::sleep(after).await;
+                if let Some(entrance) = entrance.upgrade() {
+                    let direction = entrance.direction().as_str();
+                    tracing::warn!(
+                        direction,
+                        "grace period is over, closing what is left of a side that is gone"
+                    );
+                    entrance.cut();
+                }
+            })),
+            None => break,
+        }
+    }
+    while serving.join_next().await.is_some() {}
+}
+
+/// Serves the admin API on one socket.
+async fn serve(shared: Arc<Shared>, opening: AdminOpening, mut stopped: watch::Receiver<bool>) {
+    let AdminOpening {
+        socket,
+        token,
+        mut accepting,
+        forbidden,
+    } = opening;
+    let stop = async move {
+        tokio::select! {
+            _ = stopped.wait_for(|&stopped| stopped) => {}
+            _ = accepting.wait_for(|&accepting| accepting != Accepting::All) => {}
+        }
+    };
+    let served = match tokio::net::TcpListener::from_std(socket) {
+        Ok(listener) => admin::serve(listener, token, Arc::new(Source(shared)), stop).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = served {
+        tracing::error!(%error, "the admin API failed");
+    }
+    drop(forbidden);
 }
 
 struct Source(Arc<Shared>);
 
 impl AdminSource for Source {
     fn ready(&self) -> BoxFuture<'_, Readiness> {
-        let listening = if self.0.ready.load(Ordering::Relaxed) {
+        let listens = self.0.ready.load(Ordering::Relaxed);
+        let listening = if listens {
             Ok(())
         } else {
             Err("the sidecar is stopping".to_owned())
@@ -76,6 +111,9 @@ impl AdminSource for Source {
         let app = snapshot.side(Direction::Inbound).and_then(|side| side.app.clone());
         Box::pin(async move {
             let mut checks = vec![("listening", listening)];
+            if self.0.listeners.is_draining() && listens {
+                checks.push(("drain", Err("the sidecar is being taken out of service".to_owned())));
+            }
             if let Some(app) = app {
                 checks.push(("app", reachable(&app.address).await));
             }
@@ -95,6 +133,10 @@ impl AdminSource for Source {
         json!({
             "generation": self.generation(), "files": files.collect::<Vec<_>>(), "values": values.collect::<Vec<_>>(),
         })
+    }
+
+    fn note(&self, action: &str) {
+        self.0.note_action(action);
     }
 
     fn config_history(&self) -> Value {
@@ -174,7 +216,7 @@ impl AdminSource for Source {
     fn standing(&self) -> Standing {
         Standing {
             service: self.0.loaded.load().config.service.to_string(),
-            draining: *self.0.draining.borrow() || !self.0.ready.load(Ordering::Relaxed),
+            draining: self.is_draining(),
             generation: self.generation(),
         }
     }
@@ -190,6 +232,57 @@ impl AdminSource for Source {
     fn recorder(&self) -> (Arc<Recorder>, Option<TraceUrl>) {
         let trace_url = self.0.loaded.load().config.explain.trace_url.clone();
         (self.0.ground.recorder.clone(), trace_url)
+    }
+
+    fn is_draining(&self) -> bool {
+        self.0.listeners.is_draining() || !self.0.ready.load(Ordering::Relaxed)
+    }
+
+    fn drain(&self, drain: bool) -> bool {
+        let done = self.0.listeners.drain(drain);
+        if done {
+            self.note(if drain {
+                "draining: clients are sent away"
+            } else {
+                "no longer draining"
+            });
+        }
+        done
+    }
+
+    fn connections(&self) -> BoxFuture<'_, Value> {
+        Box::pin(self.0.connections())
+    }
+
+    fn log_level(&self) -> Value {
+        let standing = self.0.levels.standing();
+        let until = standing.until.map(history::text);
+        json!({
+            "level": standing.level, "configured": standing.configured.as_str(),
+            "until": until, "rust_log": standing.environment,
+        })
+    }
+
+    fn choose_log_level(&self, level: &str, ttl: Option<Duration>) -> Result<(), String> {
+        let choice = level.parse()?;
+        let until = ttl.map(|ttl| SystemTime::now().checked_add(ttl).ok_or("the `ttl` is too long"));
+        let number = self.0.levels.choose(choice, until.transpose()?);
+        let time = ttl.map_or(String::new(), |ttl| format!(" for {}", HumanDuration(ttl)));
+        self.note(&format!("log level {level}{time}"));
+        if let Some(ttl) = ttl {
+            let shared = self.0.clone();
+            let timer = tokio::spawn(async move {
+                tokio::time::sleep(ttl).await;
+                shared.levels.end(Some(number));
+            });
+            self.0.levels.ends_by(number, timer.abort_handle());
+        }
+        Ok(())
+    }
+
+    fn reset_log_level(&self) {
+        self.0.levels.end(None);
+        self.note("log level as configured");
     }
 
     fn reload(&self) -> Result<(), String> {
@@ -267,7 +360,7 @@ impl Signals {
 
     /// Blocks until this process is to end. A signal to stop is obeyed while a successor starts, too, which then ends with
     /// this process.
-    pub(super) fn wait_for_end(self, shared: &Shared, sockets: &[Listening], program: Option<&Program>) -> End {
+    pub(super) fn wait_for_end(self, shared: &Shared, program: Option<&Program>) -> End {
         let Self {
             runtime,
             mut terminate,
@@ -285,7 +378,11 @@ impl Signals {
                     _ = hangup.recv() => drop(shared.reload(Trigger::Signal)),
                     _ = upgrade.recv() => match program {
                         Some(program) if successor.is_terminated() => {
-                            successor = Some(Box::pin(program.succeed(sockets)).fuse()).into();
+                            for active in shared.overrides().all() {
+                                let filter = &active.change.filter;
+                                tracing::warn!(filter, "changed by the admin API, which the new process does not know of");
+                            }
+                            successor = Some(Box::pin(succeed(shared, program)).fuse()).into();
                         }
                         Some(_) => tracing::warn!("a new process is starting already"),
                         None => tracing::warn!("only `pillion run` can be upgraded"),
@@ -298,6 +395,12 @@ impl Signals {
             }
         })
     }
+}
+
+/// Starts another process with the sockets of this one, which are not changed meanwhile.
+async fn succeed(shared: &Shared, program: &Program) -> Result<u32, SuccessionError> {
+    let passing_on = shared.listeners.pass_on().map_err(SuccessionError::System)?;
+    program.succeed(&passing_on.sockets).await
 }
 
 /// Why a process ends.

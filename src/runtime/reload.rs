@@ -201,19 +201,22 @@ impl Shared {
             snapshot::build(&read, &self.ground)?;
             overlaid
         };
-        restart::refuse_what_strands_a_listener(&self.started, &loaded)?;
         let (snapshot, warnings) = snapshot::build(&loaded, &self.ground)?;
+        let listeners = self.listeners.prepare(&loaded)?;
         super::log_warnings(&warnings);
         restart::warn_of_what_needs_a_restart(&self.started, &loaded.config);
         let known = self.ground.upstreams.all();
         let stays = |wanted: &Wanted| known.iter().any(|known| known.name() == wanted.group.name());
         let upstreams = snapshot.wanted().iter().filter(|wanted| stays(wanted)).count();
         super::settle(&snapshot, &self.ground, &self.keeper);
-        self.snapshot.store(std::sync::Arc::new(snapshot));
+        self.levels.configure(loaded.config.log.level);
         let changes = config::differences(&before, &loaded);
         let needs_restart = restart::changed(&self.started, &loaded.config);
         self.watched.in_force(&loaded.files);
-        self.loaded.store(std::sync::Arc::new(loaded));
+        listeners.commit(&self.snapshot, || {
+            self.snapshot.store(std::sync::Arc::new(snapshot));
+            self.loaded.store(std::sync::Arc::new(loaded));
+        });
         Ok(Swapped {
             changes,
             survived: self.survived(upstreams),
@@ -273,6 +276,16 @@ impl Shared {
             files,
             generation: self.generation.load(Ordering::Relaxed),
             ..Entry::new(Trigger::Start, Author::default(), Outcome::Applied, took)
+        });
+    }
+
+    /// Notes what an operator did beside the configuration.
+    pub(crate) fn note_action(&self, action: &str) {
+        tracing::info!(action, "asked for by the admin API");
+        let mut reloads = self.reloads.lock().unwrap_or_else(PoisonError::into_inner);
+        reloads.history.add(Entry {
+            generation: self.generation.load(Ordering::Relaxed),
+            ..Entry::of_action(action)
         });
     }
 

@@ -3,8 +3,10 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 
+use pillion_filters::Direction;
+
 use super::StartError;
-use crate::config::ListenAddress;
+use crate::config::{Config, ListenAddress};
 use crate::listener::socket;
 
 /// What connects to a socket.
@@ -27,6 +29,15 @@ impl Role {
             Self::Inbound => "inbound",
             Self::Outbound => "outbound",
             Self::Admin => "admin",
+        }
+    }
+
+    /// Whose clients come there.
+    pub(super) fn direction(self) -> Option<Direction> {
+        match self {
+            Self::Inbound => Some(Direction::Inbound),
+            Self::Outbound => Some(Direction::Outbound),
+            Self::Admin => None,
         }
     }
 
@@ -64,6 +75,21 @@ impl Listening {
     }
 }
 
+/// Where to listen, and with how many sockets at least.
+pub(super) fn addresses(config: &Config, workers: usize) -> impl Iterator<Item = (Role, &ListenAddress, usize)> {
+    let inbound = config
+        .inbound
+        .as_ref()
+        .map(|side| (Role::Inbound, &side.listen, workers));
+    let outbound = config
+        .outbound
+        .as_ref()
+        .map(|side| (Role::Outbound, &side.listen, workers));
+    let admin = &config.admin;
+    let admin = admin.enabled.then_some((Role::Admin, &admin.listen, 1));
+    [inbound, outbound, admin].into_iter().flatten()
+}
+
 /// Sockets of the process before. Those that nobody takes are closed when this is dropped.
 #[derive(Default)]
 pub(super) struct Heritage(pub(super) Vec<Listening>);
@@ -90,7 +116,7 @@ impl Heritage {
     ) -> Result<Listening, StartError> {
         let sockets = resolve(address).and_then(|resolved| match self.take(role, &address.to_string(), resolved) {
             Some(inherited) => complete(inherited, count),
-            None => bind(role, resolved, count),
+            None => bind(resolved, count),
         });
         let sockets = sockets.map_err(|error| StartError::Listen {
             what: role.name(),
@@ -115,7 +141,7 @@ impl Heritage {
 }
 
 /// More workers than sockets: one more for each that has none.
-fn complete(inherited: Listening, count: usize) -> io::Result<Vec<TcpListener>> {
+pub(super) fn complete(inherited: Listening, count: usize) -> io::Result<Vec<TcpListener>> {
     let bound = inherited.bound()?;
     let mut sockets = inherited.sockets;
     while sockets.len() < count {
@@ -127,16 +153,16 @@ fn complete(inherited: Listening, count: usize) -> io::Result<Vec<TcpListener>> 
     Ok(sockets)
 }
 
-fn bind(role: Role, address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
-    if role == Role::Admin {
-        let listener = TcpListener::bind(address)?;
-        listener.set_nonblocking(true)?;
-        return Ok(vec![listener]);
-    }
+pub(super) fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
     socket::bind_all(address, count).map(|(_, sockets)| sockets)
 }
 
-fn resolve(address: &ListenAddress) -> io::Result<SocketAddr> {
+/// The same where sockets of this process are in the way.
+pub(super) fn bind_beside(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
+    (0..count).map(|_| socket::bind(address)).collect()
+}
+
+pub(super) fn resolve(address: &ListenAddress) -> io::Result<SocketAddr> {
     let mut found = (address.host.as_str(), address.port).to_socket_addrs()?;
     found.next().ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
 }

@@ -1,7 +1,6 @@
 //! From a configuration to a listening sidecar.
 
 use std::io;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
@@ -9,19 +8,21 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use pillion_filters::{
-    Direction, DiscardLines, DiscardSpans, Dispatcher, LineSink, Metrics, NoBackground, Registry, SharedState,
-    SpanSink, Telemetry,
+    DiscardLines, DiscardSpans, Dispatcher, LineSink, Metrics, NoBackground, Registry, SharedState, SpanSink, Telemetry,
 };
 use tokio::sync::watch;
 
 use super::handover::Predecessor;
-use super::sockets::{Heritage, Listening, Role};
+use super::listeners::Listeners;
+use super::pools::Pools;
+use super::sockets::{Heritage, Role};
 use super::watcher::{self, Watched};
 use super::{Running, Shared, control, workers};
-use crate::config::{Config, ConfigErrors, ListenAddress, Loaded, OtlpProtocol};
+use crate::config::{Config, ConfigErrors, Loaded, OtlpProtocol};
 use crate::engine::Dispatch;
 use crate::explain::Recorder;
 use crate::listener::OpenConnections;
+use crate::log::Levels;
 use crate::snapshot::{self, Ground};
 use crate::telemetry::{
     self, ExportSettings, ExporterHandle, LineWriter, LineWriterHandle, Protocol, ProxyMetrics, TelemetryError,
@@ -105,31 +106,24 @@ pub fn start_after(predecessor: Option<&Predecessor>, loaded: Loaded, options: O
     super::log_warnings(&warnings);
 
     let count = config.workers.unwrap_or_else(cores);
-    let mut heritage = match predecessor {
+    let heritage = match predecessor {
         Some(predecessor) => predecessor.heritage().map_err(StartError::TakeOver)?,
         None => Heritage::default(),
     };
-    let mut listening = Vec::new();
-    for (role, address, sockets) in addresses(&config, count) {
-        listening.push(heritage.listen(role, address, sockets)?);
-    }
-    drop(heritage);
-    let bound = |role| {
-        listening
-            .iter()
-            .find(|one| one.role == role)
-            .map(Listening::bound)
-            .transpose()
-    };
-    let (inbound, outbound, admin) = (bound(Role::Inbound)?, bound(Role::Outbound)?, bound(Role::Admin)?);
-    let to_pass_on = listening.iter().map(Listening::try_clone).collect::<io::Result<_>>()?;
+    let off_limits = OffLimits::default();
+    let (listeners, receivers) = Listeners::start(heritage, &config, count, off_limits.clone())?;
+    let (inbound, outbound) = (listeners.bound(Role::Inbound), listeners.bound(Role::Outbound));
+    let admin = listeners.bound(Role::Admin);
 
     let keeper = Keeper::default();
     super::settle(&first, &ground, &keeper);
     let shared = Arc::new(Shared {
         snapshot: Arc::new(ArcSwap::from_pointee(first)),
         started: config.clone(),
-        off_limits: OffLimits::new(admin),
+        off_limits,
+        listeners,
+        pools: Pools::new(count),
+        levels: Levels::new(config.log.level),
         watched: Watched::new(loaded.files.clone()),
         loaded: ArcSwap::from_pointee(loaded),
         files: options.files,
@@ -138,21 +132,20 @@ pub fn start_after(predecessor: Option<&Predecessor>, loaded: Loaded, options: O
         dispatch,
         metrics,
         open: Arc::new(OpenConnections::default()),
-        handed_over: watch::Sender::new(false),
-        draining: watch::Sender::new(false),
         ready: AtomicBool::new(true),
         generation: AtomicU64::new(1),
         reloads: Mutex::default(),
     });
     let (stopped, admin_stopped) = (watch::Sender::new(false), watch::Sender::new(false));
     let mut threads = Vec::with_capacity(count + 1);
-    let (workers, admin_sockets) = share_out(listening, count);
-    for (index, listeners) in workers.into_iter().enumerate() {
-        threads.push(workers::spawn(&shared, index, listeners, stopped.subscribe())?);
+    for (index, openings) in receivers.workers.into_iter().enumerate() {
+        threads.push(workers::spawn(&shared, index, openings, stopped.subscribe())?);
     }
-    for listener in admin_sockets {
-        threads.push(control::spawn(shared.clone(), listener, admin_stopped.subscribe())?);
-    }
+    threads.push(control::spawn(
+        shared.clone(),
+        receivers.control,
+        admin_stopped.subscribe(),
+    )?);
     shared.note_start(began.elapsed());
     threads.push(watcher::spawn(&shared)?);
     Ok(Running {
@@ -160,48 +153,11 @@ pub fn start_after(predecessor: Option<&Predecessor>, loaded: Loaded, options: O
         outbound,
         admin,
         shared,
-        to_pass_on,
         threads,
         stopped,
         admin_stopped,
         telemetry: telemetry_threads,
     })
-}
-
-/// Where to listen, and with how many sockets at least.
-fn addresses(config: &Config, workers: usize) -> impl Iterator<Item = (Role, &ListenAddress, usize)> {
-    let inbound = config
-        .inbound
-        .as_ref()
-        .map(|side| (Role::Inbound, &side.listen, workers));
-    let outbound = config
-        .outbound
-        .as_ref()
-        .map(|side| (Role::Outbound, &side.listen, workers));
-    let admin = &config.admin;
-    let admin = admin.enabled.then_some((Role::Admin, &admin.listen, 1));
-    [inbound, outbound, admin].into_iter().flatten()
-}
-
-/// Deals the sockets out to the workers and the admin API. None is left over, however many there are: each has a queue of
-/// its own, in which connections would wait for nobody.
-fn share_out(listening: Vec<Listening>, workers: usize) -> (Vec<Vec<(Direction, TcpListener)>>, Vec<TcpListener>) {
-    let mut dealt: Vec<Vec<(Direction, TcpListener)>> = (0..workers).map(|_| Vec::new()).collect();
-    let mut admin = Vec::new();
-    for Listening { role, sockets, .. } in listening {
-        let direction = match role {
-            Role::Inbound => Direction::Inbound,
-            Role::Outbound => Direction::Outbound,
-            Role::Admin => {
-                admin.extend(sockets);
-                continue;
-            }
-        };
-        for (index, socket) in sockets.into_iter().enumerate() {
-            dealt[index % workers].push((direction, socket));
-        }
-    }
-    (dealt, admin)
 }
 
 /// What outlives snapshots: metrics, sinks, plugins.

@@ -6,24 +6,55 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use tokio::net::TcpStream;
 
-/// The address that no exchange may be sent to, if there is one.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct OffLimits(Option<SocketAddr>);
+/// The addresses that no exchange may be sent to. While the admin API moves there are two.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OffLimits(Arc<ArcSwap<Vec<SocketAddr>>>);
 
 impl OffLimits {
-    /// Where the admin API is, as bound.
-    pub(crate) fn new(admin: Option<SocketAddr>) -> Self {
-        Self(admin)
+    /// Forbids the address, as bound, until what this gives is dropped.
+    pub(crate) fn forbid(&self, address: SocketAddr) -> Forbidden {
+        self.0.rcu(|known| [&known[..], &[address]].concat());
+        Forbidden {
+            off_limits: self.clone(),
+            address,
+        }
     }
 
     /// Whether this connection leads there. One that is gone already leads nowhere, and counts as if it did.
-    pub(crate) fn covers(self, stream: &TcpStream) -> bool {
-        let Some(admin) = self.0 else { return false };
+    pub(crate) fn cover(&self, stream: &TcpStream) -> bool {
+        let forbidden = self.0.load();
+        if forbidden.is_empty() {
+            return false;
+        }
         let ends = || io::Result::Ok((stream.peer_addr()?, stream.local_addr()?));
-        ends().map_or(true, |(peer, local)| leads_to(admin, peer, local))
+        ends().map_or(true, |(peer, local)| {
+            forbidden.iter().any(|&admin| leads_to(admin, peer, local))
+        })
+    }
+}
+
+/// Keeps an address forbidden.
+#[derive(Debug)]
+pub(crate) struct Forbidden {
+    off_limits: OffLimits,
+    address: SocketAddr,
+}
+
+impl Drop for Forbidden {
+    fn drop(&mut self) {
+        self.off_limits.0.rcu(|known| {
+            let mut left = known.to_vec();
+            // It may be there twice, for two who listen there one after the other.
+            if let Some(place) = left.iter().position(|known| *known == self.address) {
+                left.swap_remove(place);
+            }
+            left
+        });
     }
 }
 
@@ -86,9 +117,15 @@ mod tests {
         let address = listener.local_addr().unwrap();
         // Another way to write loopback, which the system resolves.
         let stream = TcpStream::connect(("0.0.0.0", address.port())).await.unwrap();
-        assert!(OffLimits::new(Some(address)).covers(&stream));
-        assert!(!OffLimits::new(None).covers(&stream));
-        let elsewhere = SocketAddr::new(address.ip(), address.port() ^ 1);
-        assert!(!OffLimits::new(Some(elsewhere)).covers(&stream));
+        let off_limits = OffLimits::default();
+        assert!(!off_limits.cover(&stream));
+        let elsewhere = off_limits.forbid(SocketAddr::new(address.ip(), address.port() ^ 1));
+        assert!(!off_limits.cover(&stream));
+        let (first, second) = (off_limits.forbid(address), off_limits.forbid(address));
+        assert!(off_limits.cover(&stream));
+        drop((first, elsewhere));
+        assert!(off_limits.cover(&stream));
+        drop(second);
+        assert!(!off_limits.cover(&stream));
     }
 }

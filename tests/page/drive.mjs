@@ -287,6 +287,24 @@ step("a wrong file is refused with its place, and the history says so", async ()
   await has(page, ".history", "refused");
 }, "/config/history");
 
+step("the log level is changed and a sidecar is drained, after a question", async () => {
+  const page = await open({}, ["/log", "/drain", "/readyz"]);
+  await page.view("configuration");
+  await page.getByRole("button", { name: "Change…" }).click();
+  await page.getByRole("dialog").getByLabel("Level").selectOption("debug");
+  await page.getByRole("button", { name: "Change it" }).and(page.locator("dialog *")).click();
+  await has(page, "#say", "debug");
+  await has(page, ".tools", "left, then info");
+  await page.getByRole("button", { name: "Drain…" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Drain" }).click();
+  await has(page, "#standing", "Draining");
+  assert((await ask(`${stand.admin}/readyz`)).status === 503, "it is ready");
+  await sound(page, "a sidecar that drains");
+  await page.getByRole("button", { name: "Serve again" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Serve again" }).click();
+  await has(page, "#standing", "Ready");
+}, "/log", "/drain");
+
 const main = async () => {
   stand = await stage(BINARY);
   browser = await chromium.launch({ executablePath: browserAt(), args: ["--no-sandbox"] });

@@ -32,8 +32,8 @@ impl Run<'_> {
     }
 
     /// A client is told with its last answer that the connection ends, so that it does not send another request into it.
-    pub(super) fn close_if_draining(&mut self) {
-        if self.worker.is_draining() {
+    pub(super) fn close_if_leaving(&mut self) {
+        if self.client.is_leaving() {
             self.down.close_after();
         }
     }
@@ -104,7 +104,7 @@ impl Run<'_> {
     /// Sends an answer that has passed the response phases.
     pub(super) async fn send(&mut self, response: Response) -> End {
         self.read_and_drop().await;
-        self.close_if_draining();
+        self.close_if_leaving();
         let Response { mut head, body } = response;
         self.story.status = Some(head.status);
         if self.story.counts.grpc_status.is_none() {

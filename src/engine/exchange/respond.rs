@@ -65,7 +65,7 @@ impl Run<'_> {
         self.story.status = Some(head.status);
         let ended = up.ended_with_head();
         let at_once = ended && !self.chain().reads_response_body();
-        self.close_if_draining();
+        self.close_if_leaving();
         self.explain(&mut head);
         if !self.down.head(&mut head, Some(via), at_once) {
             if !self.story.exchange.plan.is_wanted() {

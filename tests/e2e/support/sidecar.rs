@@ -202,6 +202,16 @@ impl Sidecar {
     }
 }
 
+/// What an admin API answers to a request with these header lines.
+pub(crate) fn ask(admin: SocketAddr, request: &str, fields: &str, body: &str) -> Answer {
+    let mut client = Peer::connect(admin);
+    let length = body.len();
+    client.send(format!(
+        "{request} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n{fields}\r\n{body}"
+    ));
+    client.read_answer()
+}
+
 /// What a sidecar's admin API says of its metrics.
 fn metrics(admin: SocketAddr) -> String {
     let mut admin = Peer::connect(admin);
@@ -282,11 +292,24 @@ impl Process {
 
     /// Runs what is under that name.
     pub(crate) fn run_program(program: &Path, yaml: &str) -> Self {
+        Self::run_with(program, yaml, Some("info"))
+    }
+
+    /// Its log is what the configuration says.
+    pub(crate) fn run_without_rust_log(yaml: &str) -> Self {
+        Self::run_with(Path::new(env!("CARGO_BIN_EXE_pillion")), yaml, None)
+    }
+
+    fn run_with(program: &Path, yaml: &str, rust_log: Option<&str>) -> Self {
         let config = ConfigFile::new(yaml);
-        let mut child = Command::new(program)
+        let mut command = Command::new(program);
+        match rust_log {
+            Some(said) => command.env("RUST_LOG", said),
+            None => command.env_remove("RUST_LOG"),
+        };
+        let mut child = command
             .args(["run", "--config"])
             .arg(&config.0)
-            .env("RUST_LOG", "info")
             .env("NO_COLOR", "1")
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -338,9 +361,31 @@ impl Process {
 
     /// What the admin API answers to `POST /reload`; after [`Self::inbound`].
     pub(crate) fn reload(&self) -> Answer {
-        let mut admin = Peer::connect(self.address("admin"));
-        admin.send("POST /reload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-        admin.read_answer()
+        self.ask("POST /reload")
+    }
+
+    /// What the admin API answers; after [`Self::inbound`].
+    pub(crate) fn ask(&self, request: &str) -> Answer {
+        ask(self.address("admin"), request, "", "")
+    }
+
+    /// The same for a request with a JSON body.
+    pub(crate) fn tell(&self, request: &str, body: &str) -> Answer {
+        ask(
+            self.address("admin"),
+            request,
+            "Content-Type: application/json\r\n",
+            body,
+        )
+    }
+
+    /// Where it listens now, as the admin API says.
+    pub(crate) fn bound(&self, direction: &str) -> SocketAddr {
+        let connections = self.ask("GET /connections").json();
+        let mut listeners = connections["listeners"].as_array().unwrap().iter();
+        let listener = listeners.find(|one| one["direction"] == direction && one["state"] == "open");
+        let listener = listener.unwrap_or_else(|| panic!("no {direction} in {connections}"));
+        listener["bound"].as_str().unwrap().parse().unwrap()
     }
 
     /// Waits until a metric has a value; after [`Self::inbound`].
