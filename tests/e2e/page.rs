@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::{Answer, App, OK, PATIENCE, Peer, Setup, Sidecar, nobody};
+use crate::support::{Answer, App, OK, PATIENCE, Peer, Process, Setup, Sidecar, nobody};
 
 /// What the page's own files may weigh together, as they are sent.
 const MOST: usize = 100 * 1024;
@@ -248,6 +248,36 @@ fn many_who_look_ask_a_peer_once() {
         peer.set_nonblocking(true).unwrap();
         assert!(peer.accept().is_err(), "it was asked twice");
     }
+}
+
+#[test]
+fn a_reload_takes_up_peers() {
+    let app = App::listen();
+    let yaml = Sidecar::setup(&app).yaml();
+    let mut sidecar = Process::run(&yaml);
+    sidecar.inbound();
+    let names = |admin| {
+        let told = ask(admin, "/peers", "").json();
+        let peers = told["peers"].as_array().unwrap().clone();
+        peers
+            .iter()
+            .map(|peer| peer["name"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names(sidecar.admin()), ["e2e"]);
+    let peer = format!(
+        "admin: {{ listen: '127.0.0.1:0', peers: [{{ name: gone, url: 'http://{}' }}] }}",
+        nobody()
+    );
+    sidecar.configure(&yaml.replace("admin: { listen: '127.0.0.1:0' }", &peer));
+    assert_eq!(sidecar.reload().status, 200);
+    // What was heard before is good for a second.
+    let deadline = Instant::now() + PATIENCE;
+    while names(sidecar.admin()) != ["e2e", "gone"] {
+        assert!(Instant::now() < deadline, "{:?}", names(sidecar.admin()));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    sidecar.stop();
 }
 
 /// What `pillion top` printed, and its exit code.
