@@ -23,8 +23,8 @@ use super::overrides::MOST;
 use super::reload::Refused;
 use super::successor::{Program, SuccessionError};
 use super::{Shared, filters};
-use crate::admin::{self, AdminSource, ChangeError, FilterChange, FilterRestore, Readiness};
-use crate::config::{self, Difference, Override, TraceUrl};
+use crate::admin::{self, AdminSource, ChangeError, FilterChange, FilterRestore, Readiness, Standing};
+use crate::config::{self, AdminPeer, Difference, Override, TraceUrl};
 use crate::explain::Recorder;
 use crate::listener::Accepting;
 use crate::upstream::Address;
@@ -211,6 +211,22 @@ impl AdminSource for Source {
         let groups = self.0.ground.upstreams.all();
         let told = groups.iter().map(|group| serde_json::to_value(group.status(now)));
         told.filter_map(Result::ok).collect()
+    }
+
+    fn standing(&self) -> Standing {
+        Standing {
+            service: self.0.loaded.load().config.service.to_string(),
+            draining: self.is_draining(),
+            generation: self.generation(),
+        }
+    }
+
+    fn families(&self) -> Vec<prometheus::proto::MetricFamily> {
+        self.0.ground.telemetry.metrics.registry().gather()
+    }
+
+    fn peers(&self) -> Vec<AdminPeer> {
+        self.0.loaded.load().config.admin.peers.clone()
     }
 
     fn recorder(&self) -> (Arc<Recorder>, Option<TraceUrl>) {
