@@ -17,6 +17,7 @@ use super::asked::{Asked, Params, refused};
 
 /// The longest that may be said of who and why, in characters.
 const MAX_WORDS: usize = 200;
+const TOO_LONG: &str = "by, reason: at most 200 characters";
 
 /// A change of a filter, as it was asked for.
 #[derive(Debug)]
@@ -122,12 +123,8 @@ pub(super) async fn change(State(source): Source, Path(filter): Path<String>, As
     if ttl.is_some_and(|ttl| ttl.is_zero()) {
         return unprocessable("ttl: must be longer than 0s");
     }
-    if [&by, &reason]
-        .into_iter()
-        .flatten()
-        .any(|words| words.chars().count() > MAX_WORDS)
-    {
-        return unprocessable("by, reason: at most 200 characters");
+    if is_too_long(by.as_deref()) || is_too_long(reason.as_deref()) {
+        return unprocessable(TOO_LONG);
     }
     answer(source.change_filter(FilterChange {
         filter,
@@ -152,6 +149,9 @@ pub(super) async fn restore(
         by,
         reason,
     } = asked;
+    if is_too_long(by.as_deref()) || is_too_long(reason.as_deref()) {
+        return refused(StatusCode::UNPROCESSABLE_ENTITY, TOO_LONG);
+    }
     answer(source.restore_filter(FilterRestore {
         filter,
         direction: direction.map(Direction::from),
@@ -159,6 +159,11 @@ pub(super) async fn restore(
         by,
         reason,
     }))
+}
+
+/// The history keeps them.
+fn is_too_long(words: Option<&str>) -> bool {
+    words.is_some_and(|words| words.chars().count() > MAX_WORDS)
 }
 
 fn answer(changed: Result<Value, ChangeError>) -> Response {

@@ -56,6 +56,8 @@ impl<'v> Item<'v> {
     fn of(key: &str, value: &'v Value, node: Option<&'v Node>) -> Self {
         match node {
             Some(node) if key == "filters" => Self::Raw(node),
+            // Conditions of routes name header fields.
+            Some(node) if mask::names_a_secret_header(key) && value != REDACTED => Self::Hidden(node),
             _ => Self::Typed(value, node),
         }
     }
@@ -87,12 +89,22 @@ impl<'v> Item<'v> {
             Self::Typed(Value::String(text), _) => Shape::Leaf(yaml::text(&mask::value(text))),
             Self::Typed(other, _) => Shape::Leaf(other.to_string()),
             Self::Raw(node) => raw(node, Item::Raw),
-            Self::Hidden(node) => match raw(node, Item::Hidden) {
-                Shape::Leaf(_) if node.variables.is_none() && node.kind != Kind::Null => {
+            Self::Hidden(node) => match (raw(node, Item::Hidden), &node.variables) {
+                (Shape::Leaf(_), Some(variables)) => Shape::Leaf(yaml::text(&mask::written(&variables.written))),
+                (Shape::Leaf(_), None) if !matches!(node.kind, Kind::Null | Kind::Bool(_)) => {
                     Shape::Leaf(yaml::text(REDACTED))
                 }
-                shape => shape,
+                (shape, _) => shape,
             },
+        }
+    }
+
+    /// Whether it is not to be seen, its default neither.
+    fn is_secret(&self) -> bool {
+        match self {
+            Self::Typed(value, _) => *value == REDACTED,
+            Self::Raw(_) => false,
+            Self::Hidden(_) => true,
         }
     }
 
@@ -102,6 +114,9 @@ impl<'v> Item<'v> {
             return "default".to_owned();
         };
         match &node.variables {
+            Some(variables) if self.is_secret() => {
+                format!("{}, from {:?}", node.pos, mask::written(&variables.written))
+            }
             Some(variables) => format!("{}, from {:?}", node.pos, mask::value(&variables.written)),
             None => node.pos.to_string(),
         }
@@ -388,5 +403,36 @@ mod tests {
         assert_eq!(changed.len(), 2, "{changed:?}");
         assert!(changed[0].starts_with("filters.headers.request.set.x-api-token: \"[redacted]\" -> \"[redacted]\""));
         assert!(changed[1].starts_with("filters.headers.request.set.x-plain: one -> two"));
+    }
+
+    #[test]
+    fn a_secret_of_digits_is_not_seen_in_the_mistake_it_is() {
+        let wrong = load_str("a.yaml", "service: a\nadmin: { token: 123456 }\n", &[]).map(|_| ());
+        let wrong = wrong.unwrap_err().to_string();
+        assert!(
+            wrong.contains("admin.token: expected text, found something else; put quotes around it"),
+            "{wrong}"
+        );
+        assert!(!wrong.contains("123456"), "{wrong}");
+    }
+
+    #[test]
+    fn a_secret_is_not_seen_in_its_default_nor_beside_its_variable() {
+        let told = told(
+            "",
+            "admin: { token: '${NO_SUCH:-hunter2}' }
+filters: { headers: { request: { set: { authorization: 'Bearer hunter2${NO_SUCH:-hunter2}', x-auth: hunter2 } } } }
+routes: [{ match: { path: /a, headers: { x-partner-key: hunter2, x-plain: shown } } }]
+",
+        );
+        let told = told.join("\n");
+        assert!(!told.contains("hunter2"), "{told}");
+        for shown in [
+            "from \"${NO_SUCH:-[redacted]}\"",
+            "x-plain: (none) -> shown",
+            "x-partner-key",
+        ] {
+            assert!(told.contains(shown), "{shown} is not in {told}");
+        }
     }
 }

@@ -37,7 +37,7 @@ impl ConfigError {
         Self {
             position,
             path: String::new(),
-            message: mask::prose(&message.into()).into_owned(),
+            message: line(&mask::prose(&message.into())),
             help: None,
             missing: false,
         }
@@ -45,7 +45,7 @@ impl ConfigError {
 
     /// The same with what to write instead.
     pub fn with_help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(mask::prose(&help.into()).into_owned());
+        self.help = Some(line(&mask::prose(&help.into())));
         self
     }
 
@@ -61,6 +61,19 @@ impl ConfigError {
         self.path = path.into();
         self
     }
+}
+
+/// One line, whatever somebody wrote: a key with an end of a line in it must not look like a line of the log.
+fn line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    line
 }
 
 impl fmt::Display for ConfigError {
@@ -245,6 +258,16 @@ fn plain(written: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mistake_is_one_line_whatever_was_written() {
+        let place = Position::whole(&Arc::from("a.yaml"));
+        let error = ConfigError::new(place, "unknown key `a\nERROR b\u{1b}[31m`").with_help("not `a\n`");
+        assert_eq!(
+            error.to_string(),
+            "a.yaml: unknown key `a\\nERROR b\\u{1b}[31m`; not `a\\n`"
+        );
+    }
 
     #[test]
     fn a_slip_is_corrected_and_a_stranger_gets_the_list() {

@@ -248,7 +248,7 @@ fn ours(inside: &str) -> bool {
 }
 
 /// What stands between `${` and its closing brace, inner pairs included.
-fn inside(from: &str) -> Option<&str> {
+pub(super) fn inside(from: &str) -> Option<&str> {
     let mut depth = 0usize;
     let mut previous = ' ';
     for (index, c) in from.char_indices() {

@@ -51,10 +51,55 @@ const SECRETS: [&str; 9] = [
     "credential",
 ];
 
+/// The same in the names of header fields, which have hyphens. Settings do not, and among those `key` may be a cache's.
+const SECRETS_OF_HEADERS: [&str; 9] = [
+    "auth",
+    "key",
+    "passw",
+    "session",
+    "signature",
+    "csrf",
+    "xsrf",
+    "jwt",
+    "otp",
+];
+
 /// Whether what stands under a key is likely a secret: `x-api-key`, `token`, `cookie`. A list of names, as `cookies` is, is none.
 pub(super) fn names_a_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
-    key.ends_with("cookie") || SECRETS.iter().any(|part| key.contains(part))
+    key.ends_with("cookie") || SECRETS.iter().any(|part| key.contains(part)) || names_a_secret_header(&key)
+}
+
+/// Whether a key is a header field's, and what that says likely a secret.
+pub(super) fn names_a_secret_header(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    let mut parts = SECRETS.iter().chain(&SECRETS_OF_HEADERS);
+    key.contains('-') && parts.any(|part| key.contains(part))
+}
+
+/// A secret as it was written, of which only the names of variables and files may be shown: `${TOKEN:-[redacted]}`.
+pub(super) fn written(text: &str) -> String {
+    let mut shown = String::new();
+    let mut rest = text;
+    while let Some(start) = rest.find("${") {
+        let (before, from) = rest.split_at(start);
+        let Some(inside) = super::expand::inside(from) else {
+            break;
+        };
+        if !before.is_empty() {
+            shown.push_str(REDACTED);
+        }
+        match inside.split_once(":-") {
+            Some((name, "")) => shown.extend(["${", name, ":-}"]),
+            Some((name, default)) => shown.extend(["${", name, ":-", &written(default), "}"]),
+            None => shown.extend(["${", inside, "}"]),
+        }
+        rest = &from[inside.len() + 3..];
+    }
+    if !rest.is_empty() {
+        shown.push_str(REDACTED);
+    }
+    shown
 }
 
 /// What stands before and after a user name and password.
@@ -99,6 +144,41 @@ mod tests {
         ] {
             assert_eq!(value(text), text);
             assert_eq!(prose(text), text);
+        }
+    }
+
+    #[test]
+    fn of_a_secret_only_the_names_of_variables_are_shown() {
+        for (text, shown) in [
+            ("${TOKEN}", "${TOKEN}"),
+            ("${file:/run/secrets/token}", "${file:/run/secrets/token}"),
+            ("${TOKEN:-hunter2}", "${TOKEN:-[redacted]}"),
+            ("${TOKEN:-}", "${TOKEN:-}"),
+            ("${A:-${B:-hunter2}}", "${A:-${B:-[redacted]}}"),
+            ("Bearer hunter2-${PART}", "[redacted]${PART}"),
+            ("${PART}hunter2", "${PART}[redacted]"),
+            ("${A}${B}", "${A}${B}"),
+            ("hunter2${", "[redacted]"),
+        ] {
+            assert_eq!(written(text), shown);
+        }
+    }
+
+    #[test]
+    fn names_of_header_fields_tell_of_more_secrets_than_settings() {
+        for name in [
+            "x-auth",
+            "x-shared-key",
+            "X-Session-Id",
+            "x-hub-signature",
+            "x-jwt",
+            "token",
+            "api_key",
+        ] {
+            assert!(names_a_secret(name), "{name}");
+        }
+        for name in ["key", "key_headers", "sessions", "authority", "x-plain", "retry_after"] {
+            assert!(!names_a_secret(name), "{name}");
         }
     }
 

@@ -63,6 +63,13 @@ impl Overrides {
         self.without(|active| active.until.is_some_and(|(until, _)| until <= now))
     }
 
+    /// The filters of those whose time is over.
+    pub(super) fn ended(&self, now: Instant) -> impl Iterator<Item = &str> {
+        let is_over = move |active: &&Active| active.until.is_some_and(|(until, _)| until <= now);
+        let ended = self.0.iter().filter(is_over);
+        ended.map(|active| active.change.filter.as_str())
+    }
+
     /// When the time of the next one is over.
     pub(super) fn next_end(&self) -> Option<Instant> {
         let ends = self.0.iter().filter_map(|active| active.until);

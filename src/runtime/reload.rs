@@ -25,6 +25,10 @@ const TOLD: usize = 20;
 pub(super) struct Reloads {
     overrides: Overrides,
     history: History,
+    /// What the files say is not in force.
+    refused: bool,
+    /// For no other reason than what operators changed.
+    blocked: bool,
 }
 
 /// Why a filter was not changed.
@@ -44,21 +48,27 @@ impl Shared {
         let mut reloads = self.reloads.lock().unwrap_or_else(PoisonError::into_inner);
         let began = Instant::now();
         let read = self.read(trigger);
-        let same = |read: &Loaded| trigger == Trigger::File && read.is_same_text(&self.loaded.load());
+        let is_news = trigger != Trigger::File || reloads.refused;
         let result = match read {
-            // Touched, or written as it was: nobody needs to hear of it.
-            Ok(read) if same(&read) => return Ok(()),
+            // Touched, or written as it was: nobody needs to hear of it. But who heard that a file was refused hears that it is mended.
+            Ok(read) if !is_news && read.is_same_text(&self.loaded.load()) => return Ok(()),
             Ok(read) => {
                 let changes = reloads.overrides.changes();
-                self.take_up(&mut reloads, read, changes, trigger, Author::default(), began)
+                let alone = (!changes.is_empty()).then(|| read.clone());
+                let taken = self.take_up(&mut reloads, read, changes, trigger, Author::default(), began);
+                let holds = |alone: &Loaded| snapshot::build(alone, &self.ground).is_ok();
+                reloads.blocked = taken.is_err() && alone.as_ref().is_some_and(holds);
+                taken
             }
             Err(errors) => {
                 self.watched.seen(errors.files());
                 let entry = Entry::new(trigger, Author::default(), Outcome::Refused, began.elapsed());
                 self.refused(&mut reloads, entry, &errors);
+                reloads.blocked = false;
                 Err(errors)
             }
         };
+        reloads.refused = result.is_err();
         self.metrics.reloaded(result.is_ok());
         result.map(drop)
     }
@@ -115,15 +125,19 @@ impl Shared {
     /// Ends what operators changed for a time that is over; when the next such time is.
     pub(super) fn end_overrides(&self) -> Option<Instant> {
         let mut reloads = self.reloads.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = reloads.overrides.at(Instant::now());
+        let now = Instant::now();
+        let left = reloads.overrides.at(now);
         if left.all().len() < reloads.overrides.all().len() {
-            // A refusal is in the log and the history. It ends all the same: what it was for is no longer wanted.
-            let keep = left.clone();
-            if self
-                .override_by(&mut reloads, left, Trigger::OverrideEnded, Author::default())
-                .is_err()
-            {
-                reloads.overrides = keep;
+            let ended: Vec<String> = reloads.overrides.ended(now).map(str::to_owned).collect();
+            let of_others = left.without(|active| ended.contains(&active.change.filter));
+            // It ends in any case. What makes no sense without it ends too: the files do make sense.
+            let ways = [left.clone(), of_others, Overrides::default()];
+            let mut refused = |left| {
+                let ended = self.override_by(&mut reloads, left, Trigger::OverrideEnded, Author::default());
+                ended.is_err()
+            };
+            if ways.into_iter().all(&mut refused) {
+                reloads.overrides = left;
             }
         }
         reloads.overrides.next_end()
@@ -140,6 +154,9 @@ impl Shared {
         let before = Loaded::clone(&self.loaded.load());
         let changed = self.take_up(reloads, before, overrides.changes(), trigger, author, began)?;
         reloads.overrides = overrides;
+        if reloads.blocked {
+            self.watched.look_again();
+        }
         Ok(changed)
     }
 

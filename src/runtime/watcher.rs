@@ -40,6 +40,8 @@ struct State {
     good: Vec<PathBuf>,
     /// Those that were asked for since.
     asked: Vec<PathBuf>,
+    /// The files are to be read although they look as they did.
+    again: bool,
     stopped: bool,
 }
 
@@ -65,6 +67,16 @@ impl Watched {
     /// The configuration in force is of these files.
     pub(super) fn in_force(&self, files: &[PathBuf]) {
         self.state().good = files.to_vec();
+    }
+
+    /// What was wrong with the files, if it was not their own fault, may be right now.
+    pub(super) fn look_again(&self) {
+        self.state().again = true;
+        self.ring();
+    }
+
+    fn takes_again(&self) -> bool {
+        std::mem::take(&mut self.state().again)
     }
 
     pub(super) fn stop(&self) {
@@ -108,7 +120,8 @@ fn watch(shared: &Shared) {
     // What was written since the configuration was read is found by its text, not by its time.
     let mut marks = Marks::default();
     let mut told = None;
-    loop {
+    // However often files are written.
+    while !shared.watched.is_stopped() {
         let next_end = shared.end_overrides();
         let is_watching = shared.loaded.load().config.reload.watch && !shared.files.is_empty();
         let mut limit = next_end.map(|end| end.saturating_duration_since(Instant::now()));
@@ -122,7 +135,7 @@ fn watch(shared: &Shared) {
                 told.follow(&files);
             }
             let now = Marks::of(files);
-            if marks != now {
+            if marks != now || shared.watched.takes_again() {
                 marks = settled(told.as_ref(), now);
                 // The result is in the log, the metric and the admin API.
                 let _ = shared.reload(Trigger::File);
@@ -133,8 +146,8 @@ fn watch(shared: &Shared) {
         } else {
             (marks, told) = (Marks::default(), None);
         }
-        if shared.watched.is_stopped() {
-            return;
+        if shared.watched.bell.is_none() {
+            limit = Some(limit.map_or(LOOK, |limit| limit.min(LOOK)));
         }
         wait(told.as_ref(), shared.watched.bell.as_ref(), limit);
     }

@@ -208,6 +208,24 @@ fn what_makes_no_sense_is_refused_in_words_and_changes_nothing() {
 }
 
 #[test]
+fn who_takes_a_change_back_is_named_in_as_few_words() {
+    let app = App::listen();
+    let sidecar = sidecar(&app);
+    let off = json!({ "enabled": false });
+    assert_eq!(ask(&sidecar, "PATCH", "/filters/headers", &off).status, 200);
+    let path = format!("/filters/headers?by={}", "x".repeat(201));
+    let refused = ask(&sidecar, "DELETE", &path, &Value::Null);
+    assert_eq!(
+        (refused.status, refused.text().as_str()),
+        (422, "by, reason: at most 200 characters\n")
+    );
+    assert_eq!(
+        ask(&sidecar, "DELETE", "/filters/headers?by=x", &Value::Null).status,
+        200
+    );
+}
+
+#[test]
 fn what_holds_is_bounded_and_outlives_a_reload() {
     let app = App::listen();
     let sidecar = sidecar(&app);

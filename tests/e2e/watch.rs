@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{App, OK, Peer, Process, Sidecar};
 
@@ -76,6 +76,89 @@ fn get(sidecar: &Process, path: &str) -> Value {
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     ));
     serde_json::from_str(&admin.read_answer().text()).unwrap()
+}
+
+/// Lays settings over those of `retry`, or takes that back.
+fn tune(sidecar: &Process, method: &str, settings: &Value, ttl: Option<&str>) -> (u16, String) {
+    let body = match method {
+        "DELETE" => String::new(),
+        _ => json!({ "settings": settings, "ttl": ttl }).to_string(),
+    };
+    let mut admin = Peer::connect(sidecar.admin());
+    admin.send(format!(
+        "{method} /filters/retry HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+         Connection: close\r\n\r\n{body}",
+        body.len()
+    ));
+    let answer = admin.read_answer();
+    (answer.status, answer.text())
+}
+
+/// Asks until the newest entry of the history is what is wanted.
+fn await_newest(sidecar: &Process, wanted: impl Fn(&Value) -> bool) -> Value {
+    let began = Instant::now();
+    loop {
+        let newest = get(sidecar, "/config/history")["entries"][0].take();
+        if wanted(&newest) {
+            return newest;
+        }
+        assert!(began.elapsed() < Duration::from_secs(10), "{newest:#}");
+    }
+}
+
+#[test]
+fn a_file_that_was_refused_for_a_change_by_the_api_holds_once_that_is_taken_back() {
+    let app = App::listen();
+    let yaml = watched(&app);
+    let mut sidecar = Process::run(&versioned(&yaml, "1"));
+    let mut client = Peer::connect(sidecar.inbound());
+    let mut origin = None;
+    let base = json!({ "backoff": { "base": "200ms" } });
+    assert_eq!(tune(&sidecar, "PATCH", &base, None).0, 200);
+    // Right by itself, and too short for what lies over it.
+    let shorter = "{ retry: { backoff: { max: 100ms } }, headers:";
+    sidecar.configure(&versioned(&yaml, "2").replace("{ headers:", shorter));
+    let refused = await_newest(&sidecar, |newest| newest["result"] == "refused");
+    assert_eq!(refused["trigger"], "file", "{refused:#}");
+    assert_eq!(version(&mut client, &app, &mut origin).as_deref(), Some("1"));
+    assert_eq!(tune(&sidecar, "DELETE", &Value::Null, None).0, 200);
+    await_version(&mut client, &app, &mut origin, "2");
+    sidecar.stop();
+}
+
+#[test]
+fn a_change_ends_in_time_although_another_makes_no_sense_without_it() {
+    let app = App::listen();
+    let mut sidecar = Process::run(&watched(&app));
+    sidecar.inbound();
+    let longer = json!({ "backoff": { "max": "20s" } });
+    assert_eq!(tune(&sidecar, "PATCH", &longer, Some("1s")).0, 200);
+    let both = tune(&sidecar, "PATCH", &json!({ "backoff": { "base": "20s" } }), None);
+    assert_eq!(both.0, 200, "{}", both.1);
+    let ended = |newest: &Value| newest["trigger"] == "override_ended" && newest["result"] == "applied";
+    await_newest(&sidecar, ended);
+    let filter = get(&sidecar, "/filters/retry");
+    assert_eq!(filter["overrides"], json!([]), "{filter:#}");
+    assert!(!filter["places"].to_string().contains("20s"), "{filter:#}");
+    sidecar.stop();
+}
+
+#[test]
+fn a_file_that_is_put_back_as_it_was_is_told_to_be_mended() {
+    let app = App::listen();
+    let good = versioned(&watched(&app), "1");
+    let mut sidecar = Process::run(&good);
+    sidecar.inbound();
+    sidecar.configure(&good.replace("response:", "respones:"));
+    await_newest(&sidecar, |newest| newest["result"] == "refused");
+    sidecar.configure(&good);
+    let mended = await_newest(&sidecar, |newest| newest["result"] != "refused");
+    assert_eq!(
+        (&mended["trigger"], &mended["result"]),
+        (&"file".into(), &"unchanged".into()),
+        "{mended:#}"
+    );
+    sidecar.stop();
 }
 
 #[test]

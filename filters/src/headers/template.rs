@@ -89,13 +89,13 @@ impl Template {
         }
         literal.push_str(rest);
         // All of the fixed text is checked here, so only variables can spoil a value later.
-        let fixed = HeaderValue::from_str(&literal).map_err(|_| not_a_value(text))?;
+        let fixed = HeaderValue::from_str(&literal).map_err(|_| not_a_value())?;
         if pieces.is_empty() {
             return Ok(Self::Fixed(fixed));
         }
         for piece in &pieces {
             if let Piece::Text(text_piece) = piece {
-                HeaderValue::from_bytes(text_piece).map_err(|_| not_a_value(text))?;
+                HeaderValue::from_bytes(text_piece).map_err(|_| not_a_value())?;
             }
         }
         if !literal.is_empty() {
@@ -130,8 +130,9 @@ impl Template {
     }
 }
 
-fn not_a_value(text: &str) -> String {
-    format!("{text:?} holds characters that no header value may")
+/// Without the value: it may be a secret, and a line end in a mounted file is the likeliest mistake.
+fn not_a_value() -> String {
+    "the value holds characters that no header value may, such as the end of a line".to_owned()
 }
 
 impl Variable {

@@ -122,6 +122,10 @@ impl Fault {
                 error(&place.value, prefixed(path, &format!("{found} is not known here"))).with_help(help)
             }
             What::Wrong { expected, found, help } => {
+                let name = path.rsplit('.').next().unwrap_or_default();
+                // A secret of digits alone is no text before it has quotes.
+                let is_shown = !mask::names_a_secret(name) || found.starts_with("a ") || found == "nothing";
+                let found = if is_shown { found } else { "something else" };
                 let message = prefixed(path, &format!("expected {expected}, found {found}"));
                 ConfigError {
                     help: help.clone(),
