@@ -306,7 +306,8 @@ fn check(value: &Value, schema: &Value, document: &Value, path: &str, wrong: &mu
     let is = |kind: &&str| match *kind {
         "string" => value.is_string(),
         "number" => value.is_number(),
-        "integer" => value.is_u64() || value.is_i64(),
+        // 1.0 is one, too.
+        "integer" => value.as_f64().is_some_and(|number| number.fract() == 0.0),
         "boolean" => value.is_boolean(),
         "array" => value.is_array(),
         "object" => value.is_object(),
