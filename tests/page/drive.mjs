@@ -285,6 +285,11 @@ step("a wrong file is refused with its place, and the history says so", async ()
   await page.getByRole("button", { name: "Reload", exact: true }).click();
   await has(page, "#say", "read again");
   await has(page, ".history", "refused");
+  // With something to tell.
+  await page.emulateMedia({ colorScheme: "light" });
+  await shot(page, "configuration-light");
+  await page.emulateMedia({ colorScheme: "dark" });
+  await shot(page, "configuration-dark");
 }, "/config/history");
 
 step("the log level is changed and a sidecar is drained, after a question", async () => {

@@ -56,7 +56,8 @@ const freePort = () =>
   });
 
 const run = (binary, file) => {
-  const child = spawn(binary, ["run", "--config", file], { stdio: ["ignore", "ignore", "pipe"] });
+  // Where the file is, so that origins are short.
+  const child = spawn(binary, ["run", "--config", path.basename(file)], { cwd: path.dirname(file), stdio: ["ignore", "ignore", "pipe"] });
   let log = "";
   child.stderr.on("data", (part) => (log = (log + part).slice(-4000)));
   child.on("exit", (code) => code && console.error(`a sidecar ended with ${code}:\n${log}`));
