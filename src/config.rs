@@ -23,6 +23,7 @@ mod mask;
 mod merge;
 mod model;
 mod node;
+mod open;
 mod overlay;
 mod scalar;
 mod schema;

@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use super::error::ConfigError;
 use super::node::{Kind, Node, Position, Variables};
+use super::open;
 use super::scalar::typed;
 
 /// What begins the name of a file between the braces.
@@ -228,10 +229,10 @@ impl Expansion<'_> {
 
 /// The text of a file without its last line end.
 fn read(path: &Path) -> Result<String, String> {
-    let open = std::fs::File::open(path);
     let mut bytes = Vec::new();
-    open.and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes))
-        .map_err(|error| error.kind().to_string())?;
+    open::open(path)
+        .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes))
+        .map_err(|error| open::words(&error))?;
     if bytes.len() as u64 > MAX_FILE {
         return Err("it is larger than 64 KiB".to_owned());
     }

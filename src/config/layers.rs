@@ -12,6 +12,7 @@ use super::error::{ConfigError, Sources};
 use super::expand::{Environment, expand};
 use super::merge::merge;
 use super::node::{Kind, Node, Position};
+use super::open;
 use super::source::{MAX_BYTES, parse};
 
 /// The name of the layer beneath all others, in place of a file's.
@@ -129,8 +130,7 @@ impl<'e> Layers<'e> {
         let verb = if chain.is_empty() { "read" } else { "include" };
         let unreadable = |error: std::io::Error| match error.kind() {
             ErrorKind::NotFound => format!("cannot {verb} `{shown}`: no such file"),
-            ErrorKind::IsADirectory => format!("cannot {verb} `{shown}`: it is a folder"),
-            kind => format!("cannot {verb} `{shown}`: {kind}"),
+            _ => format!("cannot {verb} `{shown}`: {}", open::words(&error)),
         };
         let identity = path.canonicalize().map_err(unreadable)?;
         if chain.iter().any(|opened| opened.identity == identity) {
@@ -143,7 +143,7 @@ impl<'e> Layers<'e> {
             return Err("a configuration has at most 64 files".to_owned());
         }
         let mut bytes = Vec::new();
-        let file = std::fs::File::open(path).map_err(unreadable)?;
+        let file = open::open(path).map_err(unreadable)?;
         // One byte more than may be, so that the parser sees it is too long.
         file.take(MAX_BYTES as u64 + 1)
             .read_to_end(&mut bytes)

@@ -252,6 +252,45 @@ fn what_a_file_includes_and_a_secret_it_takes_are_watched_too() {
 }
 
 #[test]
+fn a_pipe_in_the_place_of_a_file_holds_up_nobody() {
+    let app = App::listen();
+    let good = versioned(&watched(&app), "1");
+    let mut sidecar = Process::run(&good);
+    sidecar.inbound();
+    let pipe = |name: &str| {
+        let path = sidecar.config_file().with_file_name(name);
+        let _ = fs::remove_file(&path);
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        path
+    };
+    let aside = pipe(&format!("pipe-{}", std::process::id()));
+    fs::rename(&aside, sidecar.config_file()).unwrap();
+    let refused = await_newest(&sidecar, |newest| newest["result"] == "refused");
+    assert!(
+        refused["error"].as_str().unwrap().ends_with("it is a pipe"),
+        "{refused:#}"
+    );
+    let secret = pipe(&format!("secret-{}", std::process::id()));
+    let own = fs::File::options().read(true).write(true).open(&secret).unwrap();
+    fs::remove_file(sidecar.config_file()).unwrap();
+    let taking = good.replace(
+        "x-version: '1'",
+        &format!("x-version: '${{file:{}}}'", secret.display()),
+    );
+    sidecar.configure(&taking);
+    let of_secret = |newest: &Value| {
+        newest["error"]
+            .as_str()
+            .is_some_and(|error| error.contains("`: it is a pipe"))
+    };
+    await_newest(&sidecar, of_secret);
+    drop(own);
+    fs::remove_file(secret).unwrap();
+    sidecar.stop();
+}
+
+#[test]
 fn a_volume_that_is_swapped_as_kubernetes_does_is_seen() {
     let app = App::listen();
     let folder = Folder::new("volume");
