@@ -383,6 +383,25 @@ mod tests {
         assert!(answer.contains("x-content-type-options: nosniff"), "{answer}");
     }
 
+    #[test]
+    fn all_there_is_to_ask_is_in_the_document() {
+        let document: Value = serde_json::from_str(OPENAPI).unwrap();
+        let source = include_str!("admin.rs");
+        let (router, _) = source.split_once("#[cfg(test)]").unwrap();
+        let routes = router
+            .split(".route(")
+            .skip(1)
+            .map(|rest| rest.split('"').nth(1).unwrap());
+        let known: Vec<&str> = routes.collect();
+        assert!(known.len() > 20);
+        for path in known {
+            assert!(
+                document["paths"][path].is_object(),
+                "{path} is not in admin/openapi.json"
+            );
+        }
+    }
+
     #[tokio::test]
     async fn it_is_alive() {
         let answer = ask(Fake::default(), None, "GET /livez HTTP/1.1\nHost: {host}").await;

@@ -63,9 +63,9 @@ const RESULTS = { applied: ["ok", "applied"], unchanged: ["off", "no change"], r
 const history = ({ entries }) =>
 	entries.length
 		? h("ol", { class: "history" }, entries.map((one) => {
-				const [how, text] = RESULTS[one.result] || ["info", one.result];
+				const [how, text] = one.action ? ["info", "done"] : RESULTS[one.result] || ["info", one.result];
 				return h("li", { key: one.id, class: how },
-					h("div", { class: "row" }, state(how, text), h("b", {}, TRIGGERS[one.trigger] || one.trigger), one.by && h("span", {}, `by ${one.by}`), one.reason && h("q", {}, one.reason), h("span", { class: "push" }),
+					h("div", { class: "row" }, state(how, text), h("b", {}, one.action || TRIGGERS[one.trigger] || one.trigger), one.by && h("span", {}, `by ${one.by}`), one.reason && h("q", {}, one.reason), h("span", { class: "push" }),
 						h("span", { class: "muted" }, `#${one.generation} · `, h("time", { datetime: one.at, title: one.at }, format.when(one.at)), Number.isFinite(one.took_ms) ? ` · ${format.ms(one.took_ms)}` : "")),
 					one.error && h("pre", { class: "wrong" }, one.error),
 					one.changes?.length > 0 && h("ul", { class: "diff" }, one.changes.map((change) => h("li", { key: change.key },
