@@ -30,8 +30,7 @@ lint: setup ## Check format, lints and dependencies (those if cargo-deny is inst
 	@scripts/deny
 
 page: setup ## Drive the admin page in headless Chromium, and take its screenshots (needs Node and Chromium)
-	cargo build
-	cd tests/page && npm ci --no-audit --no-fund && node drive.mjs
+	@scripts/page
 
 compare: setup ## Measure beside nginx, HAProxy and Envoy: about 4 minutes, two cores
 	cargo build --release
