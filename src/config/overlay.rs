@@ -4,6 +4,7 @@
 //! it is on: that is what is meant in trouble. And nothing in it is expanded: whoever may use the API is not to read the
 //! environment through it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use pillion_filters::Direction;
@@ -44,7 +45,7 @@ impl Override {
             leaf_keys(&Value::Object(of.settings.clone().unwrap_or_default()), "", &mut keys);
             keys
         };
-        let own = keys(self);
+        let own: HashSet<String> = keys(self).into_iter().collect();
         self.is_at(other)
             && (self.enabled.is_some() || other.enabled.is_none())
             && keys(other).iter().all(|key| own.contains(key))

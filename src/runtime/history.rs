@@ -7,8 +7,11 @@ use serde::Serialize;
 
 use crate::config::Difference;
 
-/// Entries kept; the oldest goes first.
+/// Entries kept, and about how many bytes of them; the oldest goes first.
 const KEPT: usize = 200;
+const BYTES: usize = 1024 * 1024;
+/// Warnings kept of one entry.
+const WARNINGS: usize = 20;
 /// Changes kept of one entry.
 const CHANGES: usize = 100;
 /// Characters kept of a value, and of what is wrong with a configuration.
@@ -137,6 +140,31 @@ impl Entry {
         self
     }
 
+    /// The same with what may be a mistake, as far as that is kept: all of it is in the log.
+    pub(super) fn with_warnings(mut self, warnings: &[String]) -> Self {
+        let kept = warnings.iter().take(WARNINGS);
+        self.warnings = kept.map(|warning| shortened(warning, ERROR)).collect();
+        self
+    }
+
+    /// Bytes of text it has.
+    fn size(&self) -> usize {
+        let optional = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let all = |texts: &[String]| texts.iter().map(|text| text.len() + size_of::<String>()).sum::<usize>();
+        let of_change = |change: &Change| {
+            let Change { key, was, is, origin } = change;
+            size_of::<Change>() + key.len() + optional(was) + optional(is) + optional(origin)
+        };
+        size_of::<Self>()
+            + optional(&self.author.by)
+            + optional(&self.author.reason)
+            + optional(&self.error)
+            + all(&self.files)
+            + all(&self.survived)
+            + all(&self.warnings)
+            + self.changes.iter().map(of_change).sum::<usize>()
+    }
+
     /// The same with why it was refused.
     pub(super) fn with_error(mut self, error: &str) -> Self {
         self.error = Some(shortened(error, ERROR));
@@ -148,6 +176,7 @@ impl Entry {
 #[derive(Default)]
 pub(super) struct History {
     entries: VecDeque<Entry>,
+    bytes: usize,
     next: u64,
 }
 
@@ -155,8 +184,11 @@ impl History {
     pub(super) fn add(&mut self, mut entry: Entry) {
         self.next += 1;
         entry.id = self.next;
-        if self.entries.len() == KEPT {
-            self.entries.pop_front();
+        self.bytes += entry.size();
+        while (self.entries.len() >= KEPT || self.bytes > BYTES)
+            && let Some(oldest) = self.entries.pop_front()
+        {
+            self.bytes -= oldest.size();
         }
         self.entries.push_back(entry);
     }
@@ -193,6 +225,28 @@ mod tests {
         let entries = history.newest_first();
         assert_eq!((entries.len(), entries[0].id), (KEPT, KEPT as u64 + 5));
         assert_eq!(entries[KEPT - 1].id, 6);
+    }
+
+    #[test]
+    fn what_is_kept_of_large_configurations_is_bounded() {
+        let difference = |key: usize| Difference {
+            key: format!("filters.{key}"),
+            was: Some("a".repeat(VALUE)),
+            is: Some("b".repeat(VALUE)),
+            origin: None,
+        };
+        let differences: Vec<Difference> = (0..CHANGES).map(difference).collect();
+        let warnings = vec!["w".repeat(100); 1000];
+        let mut history = History::default();
+        for _ in 0..KEPT {
+            let entry = Entry::new(Trigger::File, Author::default(), Outcome::Applied, Duration::ZERO);
+            history.add(entry.with_changes(&differences).with_warnings(&warnings));
+        }
+        let entries = history.newest_first();
+        assert!(entries.len() > 10 && entries.len() < KEPT, "{}", entries.len());
+        assert_eq!((entries[0].id, entries[0].warnings.len()), (KEPT as u64, WARNINGS));
+        let bytes: usize = entries.iter().map(Entry::size).sum();
+        assert!(bytes <= BYTES && bytes == history.bytes, "{bytes}");
     }
 
     #[test]

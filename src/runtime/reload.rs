@@ -195,8 +195,7 @@ impl Shared {
                     generation,
                     survived,
                     needs_restart,
-                    warnings,
-                    ..entry.with_changes(&changes)
+                    ..entry.with_changes(&changes).with_warnings(&warnings)
                 };
                 reloads.history.add(entry);
                 Ok(changes)
