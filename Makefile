@@ -4,7 +4,7 @@
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint compare figures docker
+.PHONY: help setup demo test lint page compare figures docker
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ lint: setup ## Check format, lints and dependencies (those if cargo-deny is inst
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	@scripts/deny
+
+page: setup ## Drive the admin page in headless Chromium, and take its screenshots (needs Node and Chromium)
+	@scripts/page
 
 compare: setup ## Measure beside nginx, HAProxy and Envoy: about 4 minutes, two cores
 	cargo build --release

@@ -3,6 +3,7 @@
 //! | request | answer |
 //! | --- | --- |
 //! | `GET /livez` | 200 `ok` while the process turns |
+//! | `GET /` | the page for people, with what it is made of under `/page` |
 //! | `GET /readyz` | 200 when every check is passed, else 503; as JSON, by check |
 //! | `GET /metrics` | Prometheus's text format |
 //! | `GET /openapi.json` | all of this, for programs |
@@ -19,12 +20,15 @@
 //! | `GET /requests/{id}` | one of them: timing by phase, tries, and who decided what and why |
 //! | `GET /upstreams` | upstreams with their endpoints and how each stands; circuit breakers, what they are in and why; as JSON |
 //! | `POST /upstreams/breakers` | `{"direction": "inbound", "upstream": "app", "force": "open"}`: forces one `open` or `closed`, or leaves it to itself with `auto` |
+//! | `GET /stats` | rate, errors and durations by route as counters, and how the process stands, as JSON |
+//! | `GET /peers` | the same of this sidecar and of those that `admin.peers` names |
 //! | `GET /connections` | listeners, open client connections, and the connections to upstreams by endpoint, as JSON |
 //! | `GET /drain`, `POST /drain` | whether clients are told that their connections end: `{"drain": true}` tells them, `false` takes it back |
 //! | `GET /log`, `PUT /log`, `DELETE /log` | how much is written to the sidecar's own log: `{"level": "debug", "ttl": "10m"}`; back to what is configured |
 //! | `POST /reload` | reads the configuration again: 200, or 422 with what is wrong with it |
 //!
-//! Who may ask: with a token, whoever presents it as `Authorization: Bearer TOKEN`, else 401. The two probes need none. On a
+//! Who may ask: with a token, whoever presents it as `Authorization: Bearer TOKEN`, else 401. The two probes and the page, which holds no
+//! data of its own, need none. On a
 //! loopback address only requests for `localhost`, `127.0.0.1` and `[::1]` are answered, else 403: a web page may give its
 //! own name this machine's address and then read what it likes (DNS rebinding). A request that changes something and comes
 //! from a web page must come from one of ours, else 403.
@@ -33,13 +37,17 @@
 
 mod asked;
 mod cache;
+pub(crate) mod client;
 mod configuration;
 mod connections;
 mod drain;
 mod filters;
 mod guard;
 mod log;
+mod page;
+mod peers;
 mod requests;
+pub(crate) mod stats;
 mod upstreams;
 
 use std::io;
@@ -58,13 +66,15 @@ use http::{HeaderValue, StatusCode, header};
 use pillion_filters::Direction;
 use pillion_filters::cache::Cache;
 use pillion_filters::circuit_breaker::Breakers;
+use prometheus::proto::MetricFamily;
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 
 pub use self::filters::{ChangeError, FilterChange, FilterRestore};
 use self::guard::Guard;
 pub use self::guard::Token;
-use crate::config::TraceUrl;
+pub use self::stats::Standing;
+use crate::config::{AdminPeer, TraceUrl};
 use crate::explain::Recorder;
 
 /// What there is to ask, for programs (`OpenAPI` 3.1).
@@ -82,6 +92,8 @@ pub trait AdminSource: Send + Sync + 'static {
     fn config_yaml(&self) -> String;
     /// Each of its values with its origin, as JSON.
     fn config_values(&self) -> Value;
+    /// Notes what an operator did, for the history.
+    fn note(&self, action: &str);
     /// What was changed and what was refused, as JSON.
     fn config_history(&self) -> Value;
     /// The filters, as JSON.
@@ -100,6 +112,12 @@ pub trait AdminSource: Send + Sync + 'static {
     fn breakers(&self) -> Vec<(Direction, String, Arc<Breakers>)>;
     /// The upstreams, each as JSON.
     fn upstreams(&self) -> Vec<Value>;
+    /// Who this is, and what a configuration or a signal made of it.
+    fn standing(&self) -> Standing;
+    /// All metrics as they are kept.
+    fn families(&self) -> Vec<MetricFamily>;
+    /// The sidecars that the page shows beside this one.
+    fn peers(&self) -> Vec<AdminPeer>;
     /// What is remembered of exchanges, and where their traces can be looked at.
     fn recorder(&self) -> (Arc<Recorder>, Option<TraceUrl>);
     /// Whether clients are told that their connections end.
@@ -160,6 +178,7 @@ pub async fn serve(
 
 fn router(source: Arc<dyn AdminSource>, guard: Guard) -> Router {
     let guard = Arc::new(guard);
+    let heard = Arc::new(peers::Heard::default());
     Router::new()
         .route("/metrics", get(metrics))
         .route("/config", get(configuration::show))
@@ -179,10 +198,16 @@ fn router(source: Arc<dyn AdminSource>, guard: Guard) -> Router {
         .route("/requests/{id}", get(requests::one))
         .route("/upstreams", get(upstreams::show))
         .route("/upstreams/breakers", post(upstreams::force))
+        .route("/stats", get(stats::show))
+        .route(
+            "/peers",
+            get(async move |State(source): Source| heard.show(&*source).await),
+        )
         .route("/connections", get(connections::show))
         .route("/drain", get(drain::show).post(drain::set))
         .route("/log", get(log::show).put(log::set).delete(log::reset))
         .route_layer(from_fn_with_state(guard.clone(), guard::authorized))
+        .merge(page::router())
         .route("/livez", get(async || "ok"))
         .route("/readyz", get(readyz))
         .layer(from_fn_with_state(guard, guard::from_here))
@@ -257,6 +282,7 @@ mod tests {
         fn config_values(&self) -> Value {
             json!({})
         }
+        fn note(&self, _: &str) {}
         fn config_history(&self) -> Value {
             json!({})
         }
@@ -279,6 +305,15 @@ mod tests {
             Vec::new()
         }
         fn upstreams(&self) -> Vec<Value> {
+            Vec::new()
+        }
+        fn standing(&self) -> Standing {
+            Standing::default()
+        }
+        fn families(&self) -> Vec<MetricFamily> {
+            Vec::new()
+        }
+        fn peers(&self) -> Vec<AdminPeer> {
             Vec::new()
         }
         fn recorder(&self) -> (Arc<Recorder>, Option<TraceUrl>) {
@@ -346,6 +381,25 @@ mod tests {
         assert_eq!(answer.split_once("\r\n\r\n").unwrap().1, body, "{answer}");
         assert!(answer.contains("cache-control: no-store"), "{answer}");
         assert!(answer.contains("x-content-type-options: nosniff"), "{answer}");
+    }
+
+    #[test]
+    fn all_there_is_to_ask_is_in_the_document() {
+        let document: Value = serde_json::from_str(OPENAPI).unwrap();
+        let source = include_str!("admin.rs");
+        let (router, _) = source.split_once("#[cfg(test)]").unwrap();
+        let routes = router
+            .split(".route(")
+            .skip(1)
+            .map(|rest| rest.split('"').nth(1).unwrap());
+        let known: Vec<&str> = routes.collect();
+        assert!(known.len() > 20);
+        for path in known {
+            assert!(
+                document["paths"][path].is_object(),
+                "{path} is not in admin/openapi.json"
+            );
+        }
     }
 
     #[tokio::test]
@@ -515,6 +569,9 @@ mod tests {
             ("/metrics", "\nAuthorization: Bearer wrong", 401),
             ("/metrics", "\nAuthorization: Basic secret", 401),
             ("/metrics", "\nAuthorization: Bearer secret", 200),
+            ("/stats", "", 401),
+            ("/peers", "", 401),
+            ("/", "", 200),
             ("/livez", "", 200),
             ("/readyz", "", 200),
         ] {
@@ -532,18 +589,13 @@ mod tests {
     #[tokio::test]
     async fn a_name_that_is_not_this_machine_is_refused() {
         for host in ["evil.example", "localhost.evil.example:80"] {
-            let answer = ask(Fake::default(), None, &format!("GET /config HTTP/1.1\nHost: {host}")).await;
-            assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+            for target in ["/config", "/"] {
+                let answer = ask(Fake::default(), None, &format!("GET {target} HTTP/1.1\nHost: {host}")).await;
+                assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+            }
         }
-        for target in ["/", "/nothing"] {
-            let answer = ask(
-                Fake::default(),
-                None,
-                &format!("GET {target} HTTP/1.1\nHost: localhost"),
-            )
-            .await;
-            assert_answer(&answer, 404, "");
-        }
+        let answer = ask(Fake::default(), None, "GET /nothing HTTP/1.1\nHost: localhost").await;
+        assert_answer(&answer, 404, "");
     }
 
     #[tokio::test]

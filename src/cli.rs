@@ -5,6 +5,7 @@ mod demo;
 mod explain;
 mod run;
 mod schema;
+mod top;
 
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
@@ -37,6 +38,8 @@ enum Command {
     Explain(explain::Arguments),
     /// Print the JSON Schema of the configuration, for editors.
     Schema(schema::Arguments),
+    /// Show a running sidecar's rates, errors and durations in the terminal.
+    Top(top::Arguments),
 }
 
 /// Does what the command line says.
@@ -48,6 +51,7 @@ pub(crate) fn run(registry: Registry) -> ExitCode {
         Command::Check(arguments) => check::run(&arguments, &registry),
         Command::Explain(arguments) => explain::run(&arguments, &registry),
         Command::Schema(arguments) => schema::run(&arguments, &registry),
+        Command::Top(arguments) => top::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -122,7 +122,9 @@ fn what_is_explained_reads_as_the_same_configuration() {
 fn secrets_are_shown_nowhere() {
     let loaded = service();
     assert_eq!(loaded.config.admin.token.as_ref().unwrap().expose(), "123456");
-    let written = text(&format!("{MINIMAL}admin: {{ token: hunter2 }}\n"));
+    let written = text(&format!(
+        "{MINIMAL}admin: {{ token: hunter2, peers: [{{ name: b, url: 'http://b:1', token: hunter2 }}] }}\n"
+    ));
     let json = serde_json::to_string(&loaded.config).unwrap();
     for shown in [
         explain(&loaded),

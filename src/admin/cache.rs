@@ -100,10 +100,21 @@ pub(super) async fn purge(State(source): Source, Asked(asked): Asked<Purged>) ->
     match purged {
         Ok(purged) => {
             let purged: u64 = purged.iter().sum();
-            tracing::info!(?purge, purged, "purged");
+            source.note(&format!("cache: purged {purged} stored responses, {}", words(&purge)));
             Json(json!({ "purged": purged })).into_response()
         }
         Err(wrong) => (StatusCode::UNPROCESSABLE_ENTITY, wrong + "\n").into_response(),
+    }
+}
+
+/// What is purged, for the history; a query may hold what nobody else is to see.
+fn words(purge: &Purge) -> String {
+    let path = |url: &str| url.split_once('?').map_or(url, |(path, _)| path).to_owned();
+    match purge {
+        Purge::Url(url) => format!("those of {}", path(url)),
+        Purge::Prefix(prefix) => format!("those that begin with {}", path(prefix)),
+        Purge::Tag(tag) => format!("those with the tag {tag}"),
+        Purge::Everything => "all".to_owned(),
     }
 }
 
@@ -122,7 +133,11 @@ pub(super) async fn warm(State(source): Source, Asked(asked): Asked<Warmed>) -> 
     };
     let queued: Result<Vec<usize>, String> = caches.iter().map(|cache| cache.warm(&asked.urls, rate)).collect();
     match queued {
-        Ok(queued) => Json(json!({ "queued": queued.iter().sum::<usize>() })).into_response(),
+        Ok(queued) => {
+            let queued: usize = queued.iter().sum();
+            source.note(&format!("cache: {queued} URLs to be fetched"));
+            Json(json!({ "queued": queued })).into_response()
+        }
         Err(wrong) => (StatusCode::UNPROCESSABLE_ENTITY, wrong + "\n").into_response(),
     }
 }

@@ -3,8 +3,7 @@
 use std::str::FromStr;
 
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use pillion_filters::Direction;
@@ -14,6 +13,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Source;
+use super::asked::{Params, refused};
 use crate::explain::json::{Statuses, Wanted, in_full, in_short};
 
 /// How many are shown, unless the request says.
@@ -35,15 +35,11 @@ pub(super) struct Asked {
     limit: Option<usize>,
 }
 
-pub(super) async fn list(State(source): Source, asked: Result<Query<Asked>, QueryRejection>) -> Response {
-    let asked = match asked {
-        Ok(Query(asked)) => asked,
-        Err(wrong) => return refused(&wrong.body_text()),
-    };
+pub(super) async fn list(State(source): Source, Params(asked): Params<Asked>) -> Response {
     let limit = asked.limit.unwrap_or(SHOWN);
     let wanted = match wanted(asked) {
         Ok(wanted) => wanted,
-        Err(wrong) => return refused(&wrong),
+        Err(wrong) => return refused(StatusCode::UNPROCESSABLE_ENTITY, &wrong),
     };
     let (recorder, _) = source.recorder();
     let (records, load) = recorder.all();
@@ -114,10 +110,6 @@ fn statuses(text: &str) -> Result<Statuses, String> {
             .map(Statuses::One),
     };
     statuses.ok_or_else(wrong)
-}
-
-fn refused(wrong: &str) -> Response {
-    (StatusCode::UNPROCESSABLE_ENTITY, format!("{wrong}\n")).into_response()
 }
 
 #[cfg(test)]

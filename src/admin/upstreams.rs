@@ -71,5 +71,19 @@ pub(super) async fn force(State(source): Source, Asked(asked): Asked<Forced>) ->
     if forced == 0 {
         return (StatusCode::NOT_FOUND, "there is no such breaker\n").into_response();
     }
+    let route = asked
+        .route
+        .as_ref()
+        .map_or(String::new(), |route| format!(", route `{route}`"));
+    let how = match asked.force {
+        Wanted::Open => "forced open",
+        Wanted::Closed => "forced closed",
+        Wanted::Auto => "left to itself",
+    };
+    source.note(&format!(
+        "circuit breaker: `{}` ({}{route}) {how}",
+        asked.upstream,
+        direction.as_str()
+    ));
     Json(json!({ "forced": forced })).into_response()
 }

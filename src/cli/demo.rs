@@ -88,6 +88,7 @@ fn configuration(arguments: &Arguments, app: SocketAddr) -> String {
 fn what_to_try(inbound: SocketAddr, outbound: SocketAddr, admin: SocketAddr, app: SocketAddr) -> String {
     format!(
         "\nThe demo runs: app {app}, sidecar {inbound}, admin API {admin}\n\n\
+         Open http://{admin}/ in a browser: the page shows all that passes.\n\n\
          Try, in another terminal:\n\
          \x20 curl -i  http://{inbound}/fast                          # the app echoes the traceparent it got\n\
          \x20 curl -i --http2-prior-knowledge http://{inbound}/fast   # the same port speaks HTTP/2\n\
@@ -95,6 +96,7 @@ fn what_to_try(inbound: SocketAddr, outbound: SocketAddr, admin: SocketAddr, app
          \x20 curl -N  http://{inbound}/events                        # server-sent events, as they come\n\
          \x20 curl -i -x http://{outbound} http://{app}/fast         # outbound, as an app with HTTP_PROXY\n\
          \x20 curl -s  http://{admin}/metrics | grep ^http_           # rate, errors, duration\n\
+         \x20 pillion top --admin http://{admin}               # the same, live in a terminal\n\
          \x20 curl -s  http://{admin}/config                          # the effective configuration, with origins\n\n\
          The access log is on standard output, one line a request, with its trace id. Stop with Ctrl-C.\n"
     )

@@ -4,6 +4,7 @@
 //! asked of the tree: what was left out as wrong is there all the same.
 
 mod chain;
+mod peers;
 mod routes;
 mod upstreams;
 
@@ -30,6 +31,7 @@ pub(super) fn check(tree: &Node, config: Option<&Config>, known: &[&str]) -> Vec
         listeners(&mut report, config);
         open_proxy(&mut report, config);
         admin(&mut report, config);
+        peers::check(&mut report, &config.admin.peers);
         telemetry(&mut report, &config.telemetry);
         explain(&mut report, &config.explain);
         durations(&mut report, config);

@@ -27,7 +27,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::address::{AppAddress, Authority, ListenAddress, NameServer};
-pub use self::admin::Admin;
+pub use self::admin::{Admin, AdminPeer, AdminUrl};
 pub use self::explain::{Explain, ExplainHeader, TraceUrl};
 pub(super) use self::filters::COMMON_KEYS;
 pub use self::filters::FilterSettings;

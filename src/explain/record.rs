@@ -117,6 +117,8 @@ impl Record {
             + self.trace.as_ref().map_or(0, |_| size_of::<Traced>() + 16)
             + self.headers.len()
             + self.attempts.capacity() * size_of::<AttemptRecord>()
+            // The name of a host that a request names is nobody else's.
+            + self.attempts.iter().map(|attempt| attempt.endpoint.len() + 16).sum::<usize>()
             + self.ledger.size()
             // Headers of the allocations, and what they are rounded up by.
             + 128

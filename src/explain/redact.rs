@@ -3,7 +3,6 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::Explain;
-use crate::config::Secret;
 
 const REDACTED: &str = "[redacted]";
 /// The longest target that is kept whole, in bytes.
@@ -14,24 +13,6 @@ pub(super) const VALUE: usize = 128;
 const PART: usize = 8;
 /// More header fields are not kept.
 const FIELDS: usize = 32;
-/// What tells of a secret in the name of a header.
-const SECRET: [&str; 14] = [
-    "auth",
-    "cookie",
-    "token",
-    "secret",
-    "passw",
-    "key",
-    "session",
-    "signature",
-    "credential",
-    "csrf",
-    "xsrf",
-    "jwt",
-    "otp",
-    "cert",
-];
-
 /// A request target: what the query and the parameters of its path are set to is redacted, unless it may be shown.
 pub(super) fn target(raw: &str, explain: &Explain) -> String {
     let (path, query) = match raw.split_once('?') {
@@ -103,40 +84,69 @@ pub(super) fn host(authority: &str) -> &str {
 
 /// Header fields as lines, each `name: value`; no value has an end of a line in it.
 pub(super) fn headers(headers: &HeaderMap, explain: &Explain) -> Box<str> {
-    let mut lines = String::new();
+    // Room for what most have, so that it seldom moves.
+    let mut lines = String::with_capacity(headers.len().min(FIELDS) * 48);
     for (name, value) in headers.iter().take(FIELDS) {
         lines.push_str(name.as_str());
         lines.push_str(": ");
-        lines.push_str(&header(name, value, explain));
+        header(name, value, explain, &mut lines);
         lines.push('\n');
     }
     lines.into_boxed_str()
 }
 
-fn header(name: &HeaderName, value: &HeaderValue, explain: &Explain) -> String {
+fn header(name: &HeaderName, value: &HeaderValue, explain: &Explain, lines: &mut String) {
     let is_shown = explain.show_headers.contains(name);
-    if !is_shown && (value.is_sensitive() || SECRET.iter().any(|word| name.as_str().contains(word))) {
-        return REDACTED.to_owned();
-    }
-    let text = String::from_utf8_lossy(value.as_bytes());
-    if !is_shown && is_put_in(&text, explain) {
-        return REDACTED.to_owned();
-    }
-    let text = if !is_shown && (text.contains("://") || text.starts_with('/') && text.contains('?')) {
-        // A URL, as in `Referer`, has secrets where a target has them.
-        target(&text, explain)
+    let value_tells = || is_put_in(value.as_bytes(), explain);
+    if !is_shown && (value.is_sensitive() || tells_of_a_secret(name.as_str()) || value_tells()) {
+        lines.push_str(REDACTED);
+    } else if !is_shown && is_url(value.as_bytes()) {
+        // As in `Referer`: it has secrets where a target has them.
+        let url = String::from_utf8_lossy(value.as_bytes());
+        lines.push_str(&cut(target(&url, explain), VALUE));
+    } else if let Some(text) = value.to_str().ok().filter(|text| text.len() <= VALUE) {
+        lines.push_str(text);
     } else {
-        text.replace('\n', " ")
+        let text = String::from_utf8_lossy(value.as_bytes());
+        lines.push_str(&cut(text.into_owned(), VALUE));
+    }
+}
+
+/// Whether the name of a header, in lower case, holds a word for secrets. By their first letters, because this is asked for every header
+/// of what is kept.
+fn tells_of_a_secret(name: &str) -> bool {
+    let name = name.as_bytes();
+    let begins = |rest: &[u8]| {
+        let words: &[&str] = match rest.first() {
+            Some(b'a') => &["auth"],
+            Some(b'c') => &["cookie", "credential", "csrf", "cert"],
+            Some(b'j') => &["jwt"],
+            Some(b'k') => &["key"],
+            Some(b'o') => &["otp"],
+            Some(b'p') => &["passw"],
+            Some(b's') => &["secret", "session", "signature"],
+            Some(b't') => &["token"],
+            Some(b'x') => &["xsrf"],
+            _ => return false,
+        };
+        words.iter().any(|word| rest.starts_with(word.as_bytes()))
     };
-    cut(text, VALUE)
+    (0..name.len()).any(|start| name.get(start..).is_some_and(begins))
+}
+
+/// Whether a value is a URL, or a path with a query, or holds one.
+fn is_url(value: &[u8]) -> bool {
+    let has_scheme = |at: usize| value.get(at..).is_some_and(|rest| rest.starts_with(b"://"));
+    memchr::memchr_iter(b':', value).any(has_scheme) || (value.first() == Some(&b'/') && value.contains(&b'?'))
 }
 
 /// Whether it is what a variable or a secret file put into a filter's settings, or has it in it.
-fn is_put_in(text: &str, explain: &Explain) -> bool {
-    let secrets = explain.put_in.iter().map(Secret::expose);
-    secrets
-        .into_iter()
-        .any(|secret| text == secret || secret.len() >= PART && text.contains(secret))
+fn is_put_in(value: &[u8], explain: &Explain) -> bool {
+    explain
+        .put_in
+        .iter()
+        .map(|secret| secret.expose().as_bytes())
+        .any(|secret| value == secret || secret.len() >= PART && memchr::memmem::find(value, secret).is_some())
 }
 
 /// So many bytes at most, and a sign that there was more.
@@ -200,6 +210,11 @@ mod tests {
             ("x-hub-signature", "secret"),
             ("x-credentials", "secret"),
             ("x-auth", "secret"),
+            ("x-csrf", "secret"),
+            ("x-xsrf", "secret"),
+            ("x-jwt-assertion", "secret"),
+            ("x-otp", "secret"),
+            ("x-client-cert", "secret"),
             ("idempotency-key", "shown"),
             ("referer", "https://me:secret@host/a?token=secret"),
             ("x-original-url", "/a?token=secret"),

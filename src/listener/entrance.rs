@@ -88,11 +88,15 @@ impl Entrance {
         });
     }
 
+    /// Tells of each stage; for who asks again and again.
+    pub(super) fn changes(&self) -> watch::Receiver<Stage> {
+        self.changes.subscribe()
+    }
+
     /// Ready once that stage is reached.
     pub(super) async fn reached(&self, wanted: Stage) {
-        let mut changes = self.changes.subscribe();
         // The sender is here, so there is no error.
-        let _ = changes.wait_for(|&stage| stage >= wanted).await;
+        let _ = self.changes().wait_for(|&stage| stage >= wanted).await;
     }
 
     /// Ready once this closes and whoever was about to send a request has had the time to.

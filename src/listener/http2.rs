@@ -69,6 +69,7 @@ pub(super) async fn serve(
     };
     let client = Arc::new(client);
     let streams = Arc::new(Streams::default());
+    let mut changes = entrance.changes();
     let mut told = false;
     let mut accepted_in_all = 0_u32;
     loop {
@@ -89,7 +90,7 @@ pub(super) async fn serve(
                 told = true;
                 continue;
             }
-            () = entrance.reached(goodbye), if !told => {
+            _ = changes.wait_for(|&stage| stage >= goodbye), if !told => {
                 // Streams the client opened before it hears of this are still served (RFC 9113, section 6.8).
                 connection.graceful_shutdown();
                 told = true;

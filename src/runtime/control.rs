@@ -9,6 +9,7 @@ use futures_util::future::{BoxFuture, FusedFuture, OptionFuture};
 use pillion_filters::Direction;
 use pillion_filters::cache::Cache;
 use pillion_filters::circuit_breaker::Breakers;
+use pillion_filters::units::HumanDuration;
 use serde_json::{Value, json};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Runtime;
@@ -22,8 +23,8 @@ use super::overrides::MOST;
 use super::reload::Refused;
 use super::successor::{Program, SuccessionError};
 use super::{Shared, filters};
-use crate::admin::{self, AdminSource, ChangeError, FilterChange, FilterRestore, Readiness};
-use crate::config::{self, Difference, Override, TraceUrl};
+use crate::admin::{self, AdminSource, ChangeError, FilterChange, FilterRestore, Readiness, Standing};
+use crate::config::{self, AdminPeer, Difference, Override, TraceUrl};
 use crate::explain::Recorder;
 use crate::listener::Accepting;
 use crate::upstream::Address;
@@ -134,6 +135,10 @@ impl AdminSource for Source {
         })
     }
 
+    fn note(&self, action: &str) {
+        self.0.note_action(action);
+    }
+
     fn config_history(&self) -> Value {
         json!({ "generation": self.generation(), "entries": self.0.history() })
     }
@@ -208,6 +213,22 @@ impl AdminSource for Source {
         told.filter_map(Result::ok).collect()
     }
 
+    fn standing(&self) -> Standing {
+        Standing {
+            service: self.0.loaded.load().config.service.to_string(),
+            draining: self.is_draining(),
+            generation: self.generation(),
+        }
+    }
+
+    fn families(&self) -> Vec<prometheus::proto::MetricFamily> {
+        self.0.ground.telemetry.metrics.registry().gather()
+    }
+
+    fn peers(&self) -> Vec<AdminPeer> {
+        self.0.loaded.load().config.admin.peers.clone()
+    }
+
     fn recorder(&self) -> (Arc<Recorder>, Option<TraceUrl>) {
         let trace_url = self.0.loaded.load().config.explain.trace_url.clone();
         (self.0.ground.recorder.clone(), trace_url)
@@ -220,14 +241,11 @@ impl AdminSource for Source {
     fn drain(&self, drain: bool) -> bool {
         let done = self.0.listeners.drain(drain);
         if done {
-            tracing::info!(
-                "{}",
-                if drain {
-                    "draining: clients are sent away"
-                } else {
-                    "no longer draining"
-                }
-            );
+            self.note(if drain {
+                "draining: clients are sent away"
+            } else {
+                "no longer draining"
+            });
         }
         done
     }
@@ -249,7 +267,8 @@ impl AdminSource for Source {
         let choice = level.parse()?;
         let until = ttl.map(|ttl| SystemTime::now().checked_add(ttl).ok_or("the `ttl` is too long"));
         let number = self.0.levels.choose(choice, until.transpose()?);
-        tracing::info!(level, ?ttl, "the log level is chosen");
+        let time = ttl.map_or(String::new(), |ttl| format!(" for {}", HumanDuration(ttl)));
+        self.note(&format!("log level {level}{time}"));
         if let Some(ttl) = ttl {
             let shared = self.0.clone();
             let timer = tokio::spawn(async move {
@@ -263,6 +282,7 @@ impl AdminSource for Source {
 
     fn reset_log_level(&self) {
         self.0.levels.end(None);
+        self.note("log level as configured");
     }
 
     fn reload(&self) -> Result<(), String> {
@@ -358,6 +378,10 @@ impl Signals {
                     _ = hangup.recv() => drop(shared.reload(Trigger::Signal)),
                     _ = upgrade.recv() => match program {
                         Some(program) if successor.is_terminated() => {
+                            for active in shared.overrides().all() {
+                                let filter = &active.change.filter;
+                                tracing::warn!(filter, "changed by the admin API, which the new process does not know of");
+                            }
                             successor = Some(Box::pin(succeed(shared, program)).fuse()).into();
                         }
                         Some(_) => tracing::warn!("a new process is starting already"),

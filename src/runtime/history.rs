@@ -36,6 +36,8 @@ pub(crate) enum Trigger {
     OverrideEnded,
     /// `DELETE /filters/{name}`.
     OverrideRemoved,
+    /// Something else that an operator did by the admin API, which left the configuration as it was.
+    Action,
 }
 
 /// What came of it.
@@ -44,7 +46,7 @@ pub(crate) enum Trigger {
 pub(crate) enum Outcome {
     /// It holds.
     Applied,
-    /// It holds, and says what was said before.
+    /// It holds, and says what was said before. Or the configuration was not what it was about.
     Unchanged,
     /// It does not hold; what was before does.
     Refused,
@@ -68,6 +70,8 @@ pub(crate) struct Entry {
     pub(crate) generation: u64,
     #[serde(flatten)]
     pub(crate) author: Author,
+    /// What an operator did, in words.
+    pub(crate) action: Option<String>,
     pub(crate) files: Vec<String>,
     pub(crate) changes: Vec<Change>,
     pub(crate) more_changes: usize,
@@ -109,6 +113,7 @@ impl Entry {
             result,
             generation: 0,
             author,
+            action: None,
             files: Vec::new(),
             changes: Vec::new(),
             more_changes: 0,
@@ -117,6 +122,14 @@ impl Entry {
             warnings: Vec::new(),
             error: None,
             took_ms: took.as_secs_f64() * 1000.0,
+        }
+    }
+
+    /// The same of something that an operator did.
+    pub(super) fn of_action(action: &str) -> Self {
+        Self {
+            action: Some(shortened(action, VALUE)),
+            ..Self::new(Trigger::Action, Author::default(), Outcome::Unchanged, Duration::ZERO)
         }
     }
 

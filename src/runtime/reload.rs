@@ -295,6 +295,16 @@ impl Shared {
         });
     }
 
+    /// Notes what an operator did beside the configuration.
+    pub(crate) fn note_action(&self, action: &str) {
+        tracing::info!(action, "asked for by the admin API");
+        let mut reloads = self.reloads.lock().unwrap_or_else(PoisonError::into_inner);
+        reloads.history.add(Entry {
+            generation: self.generation.load(Ordering::Relaxed),
+            ..Entry::of_action(action)
+        });
+    }
+
     /// Looks at the configuration and what became of it, the newest first.
     pub(crate) fn history(&self) -> Vec<Entry> {
         let reloads = self.reloads.lock().unwrap_or_else(PoisonError::into_inner);

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
 
-use crate::support::{Answer, App, Peer, Sidecar};
+use crate::support::{Answer, App, Peer, Sidecar, eventually};
 
 const TOKEN: &str = "hunter2-hunter2";
 
@@ -12,6 +12,7 @@ fn sidecar(app: &App) -> Sidecar {
     let setup = Sidecar::setup(app).filters("cache: { enabled: true }, circuit_breaker: { enabled: true }");
     setup
         .with("upstreams: { other: { endpoints: ['http://127.0.0.1:9'] } }")
+        .with("explain: { sample: 1 }")
         .start()
 }
 
@@ -203,6 +204,36 @@ fn bodies_that_are_too_large_or_have_unknown_keys_are_refused() {
 }
 
 #[test]
+fn what_an_operator_does_is_in_the_history() {
+    let app = App::listen();
+    let sidecar = sidecar(&app);
+    for (method, path, body, told) in [
+        ("POST", "/drain", "{\"drain\": true}", "draining"),
+        ("POST", "/drain", "{\"drain\": false}", "no longer draining"),
+        (
+            "PUT",
+            "/log",
+            "{\"level\": \"warn\", \"ttl\": \"1m\"}",
+            "log level warn for 1m",
+        ),
+        ("DELETE", "/log", "", "log level as configured"),
+        (
+            "POST",
+            "/cache/purge",
+            "{\"prefix\": \"/a?secret=1\"}",
+            "purged 0 stored responses, those that begin with /a",
+        ),
+    ] {
+        let answer = ask(&sidecar, method, path, &[JSON], body);
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+        let newest = ask(&sidecar, "GET", "/config/history", &[], "").json()["entries"][0].take();
+        assert_eq!(newest["trigger"], "action");
+        let action = newest["action"].as_str().unwrap();
+        assert!(action.contains(told) && !action.contains("secret"), "{action}");
+    }
+}
+
+#[test]
 fn it_answers_as_its_document_says() {
     let app = App::listen();
     let sidecar = sidecar(&app);
@@ -216,12 +247,21 @@ fn it_answers_as_its_document_says() {
     let change =
         "{\"settings\": {\"response\": {\"set\": {\"x-a\": \"1\"}}}, \"direction\": \"inbound\", \"ttl\": \"1h\"}";
     assert_eq!(ask(&sidecar, "PATCH", "/filters/headers", &[JSON], change).status, 200);
+    let mut id = None;
+    eventually("the exchange is remembered", || {
+        let remembered = ask(&sidecar, "GET", "/requests", &[], "").json();
+        id = remembered["requests"][0]["id"].as_str().map(str::to_owned);
+        id.is_some()
+    });
+    let id = id.unwrap();
     let document = document(&sidecar, &[]);
     for operation in Operation::all(&document)
         .iter()
         .filter(|operation| operation.method == "GET")
     {
-        let answer = ask(&sidecar, "GET", &operation.path, &[], "");
+        let path = operation.path.replace("/requests/0", &format!("/requests/{id}"));
+        let answer = ask(&sidecar, "GET", &path, &[], "");
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
         let described = &operation.described["responses"][answer.status.to_string()];
         assert!(described.is_object(), "{} has no {}", operation.shown(), answer.status);
         let Some(content) = described["content"].as_object() else {
@@ -266,7 +306,8 @@ fn check(value: &Value, schema: &Value, document: &Value, path: &str, wrong: &mu
     let is = |kind: &&str| match *kind {
         "string" => value.is_string(),
         "number" => value.is_number(),
-        "integer" => value.is_u64() || value.is_i64(),
+        // 1.0 is one, too.
+        "integer" => value.as_f64().is_some_and(|number| number.fract() == 0.0),
         "boolean" => value.is_boolean(),
         "array" => value.is_array(),
         "object" => value.is_object(),

@@ -37,6 +37,7 @@ mod log_level;
 mod otlp_export;
 mod outbound;
 mod overrides;
+mod page;
 mod pool;
 mod reload;
 mod retry;

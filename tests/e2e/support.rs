@@ -8,7 +8,7 @@ mod peer;
 mod sidecar;
 mod succession;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(crate) use http2::{H2App, H2Client, collect, read_body, send_body, wait};
 pub(crate) use peer::{Answer, App, Peer, fields, nobody};
@@ -23,6 +23,15 @@ pub(crate) const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
 /// An answer that every test of something else can use.
 pub(crate) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+/// Waits until that holds.
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what} did not come about");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
 
 /// Bytes that tell of a loss or a swap of pieces.
 pub(crate) fn pattern(length: usize) -> Vec<u8> {

@@ -4,9 +4,9 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::support::{App, H2App, Peer, Setup, Sidecar, nobody};
+use crate::support::{App, H2App, Peer, Setup, Sidecar, eventually, nobody};
 
 /// An endpoint that answers every request with its name.
 struct Endpoint {
@@ -92,14 +92,6 @@ fn ask(sidecar: &Sidecar, times: usize, lines: &str) -> Vec<u16> {
         statuses.push(client.read_answer().status);
     }
     statuses
-}
-
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what} did not come about");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 #[test]

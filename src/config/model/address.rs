@@ -259,7 +259,7 @@ pub(super) fn host_and_port(text: &str) -> Result<(String, Option<u16>), String>
     Ok((host.to_owned(), port))
 }
 
-fn write_host_and_port(f: &mut fmt::Formatter<'_>, host: &str, port: u16) -> fmt::Result {
+pub(super) fn write_host_and_port(f: &mut fmt::Formatter<'_>, host: &str, port: u16) -> fmt::Result {
     if host.contains(':') {
         write!(f, "[{host}]:{port}")
     } else {
