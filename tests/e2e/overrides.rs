@@ -77,6 +77,27 @@ fn a_filter_is_turned_off_everywhere_and_back_on_without_a_connection_lost() {
 }
 
 #[test]
+fn a_cache_that_was_off_begins_anew() {
+    let app = App::listen();
+    let setup = Sidecar::setup(&app).filters("cache: { enabled: true, ttl: 5m }");
+    let sidecar = setup.start();
+    let mut client = sidecar.connect();
+    client.send("GET / HTTP/1.1\r\nHost: app\r\n\r\n");
+    let mut origin = app.accept();
+    origin.read_head();
+    origin.send(OK);
+    assert_eq!(client.read_answer().status, 200);
+    let entries = || json_of(&ask(&sidecar, "GET", "/cache", &Value::Null))["caches"][0]["entries"].take();
+    assert_eq!(entries(), 1);
+    for on in [false, true] {
+        let turned = ask(&sidecar, "PATCH", "/filters/cache", &json!({ "enabled": on }));
+        assert_eq!(turned.status, 200, "{}", turned.text());
+    }
+    // It did not see what was changed meanwhile.
+    assert_eq!(entries(), 0);
+}
+
+#[test]
 fn it_is_back_when_its_time_is_over() {
     let app = App::listen();
     let sidecar = sidecar(&app);
