@@ -46,6 +46,7 @@ pub use self::node::{Key, Kind, Node, Position, Variables};
 pub use self::overlay::{ADMIN_API, Override};
 pub use self::schema::schema;
 
+use self::expand::Outside;
 use self::layers::Layers;
 
 /// Reads files, each over the one before. `known` names the plugins there are.
@@ -62,6 +63,7 @@ pub fn load_str(name: &str, text: &str, known: &[&str]) -> Result<Loaded, Config
 pub struct Loader<'l> {
     known: &'l [&'l str],
     environment: Environment,
+    open: open::Open,
 }
 
 impl<'l> Loader<'l> {
@@ -70,6 +72,7 @@ impl<'l> Loader<'l> {
         Self {
             known,
             environment: Environment::Process,
+            open: open::patiently,
         }
     }
 
@@ -79,9 +82,22 @@ impl<'l> Loader<'l> {
         self
     }
 
+    /// Refuses pipes, for which it would have to wait.
+    pub fn at_once(mut self) -> Self {
+        self.open = open::at_once;
+        self
+    }
+
+    fn outside(&self) -> Outside<'_> {
+        Outside {
+            environment: &self.environment,
+            open: self.open,
+        }
+    }
+
     /// Reads files, each over the one before.
     pub fn files(&self, files: &[PathBuf]) -> Result<Loaded, ConfigErrors> {
-        let mut layers = Layers::new(&self.environment);
+        let mut layers = Layers::new(self.outside());
         for file in files {
             layers.file(file);
         }
@@ -90,7 +106,7 @@ impl<'l> Loader<'l> {
 
     /// Reads a text as if it were a file called `name`.
     pub fn text(&self, name: &str, text: &str) -> Result<Loaded, ConfigErrors> {
-        let mut layers = Layers::new(&self.environment);
+        let mut layers = Layers::new(self.outside());
         layers.text(text, &Arc::from(name));
         self.finish(layers)
     }

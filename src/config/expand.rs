@@ -47,23 +47,25 @@ impl Environment {
     }
 }
 
+/// What values are taken from.
+#[derive(Clone, Copy)]
+pub(super) struct Outside<'e> {
+    pub(super) environment: &'e Environment,
+    pub(super) open: open::Open,
+}
+
 /// Expands every string of a tree in place, tells every mistake, and notes every file that is asked for.
-pub(super) fn expand(
-    node: &mut Node,
-    environment: &Environment,
-    files: &mut Vec<PathBuf>,
-    errors: &mut Vec<ConfigError>,
-) {
+pub(super) fn expand(node: &mut Node, outside: Outside<'_>, files: &mut Vec<PathBuf>, errors: &mut Vec<ConfigError>) {
     match &mut node.kind {
         Kind::Seq(elements) => elements
             .iter_mut()
-            .for_each(|element| expand(element, environment, files, errors)),
+            .for_each(|element| expand(element, outside, files, errors)),
         Kind::Map(entries) => entries
             .iter_mut()
-            .for_each(|(_, value)| expand(value, environment, files, errors)),
+            .for_each(|(_, value)| expand(value, outside, files, errors)),
         Kind::Str(text) if text.contains("${") => {
             let mut expansion = Expansion {
-                environment,
+                outside,
                 files,
                 values: Vec::new(),
             };
@@ -107,7 +109,7 @@ impl Fault {
 }
 
 struct Expansion<'e> {
-    environment: &'e Environment,
+    outside: Outside<'e>,
     files: &'e mut Vec<PathBuf>,
     values: Vec<String>,
 }
@@ -165,7 +167,7 @@ impl Expansion<'_> {
                 help: "write `${NAME}` or `${NAME:-default}`",
             });
         }
-        let value = match (self.environment.get(name), default) {
+        let value = match (self.outside.environment.get(name), default) {
             (Some(value), None) => value,
             (Some(value), Some(_)) if !value.is_empty() => value,
             (_, Some(default)) => return self.default(default, offset + name.len() + 4),
@@ -194,7 +196,7 @@ impl Expansion<'_> {
             return Err(fault(message, "write the whole path: `${file:/run/secrets/name}`"));
         }
         self.files.push(path.to_owned());
-        match (read(path), default) {
+        match (read(path, self.outside.open), default) {
             (Ok(value), Some(default)) if value.is_empty() => {
                 self.default(default, offset + FILE.len() + name.len() + 4)
             }
@@ -228,9 +230,9 @@ impl Expansion<'_> {
 }
 
 /// The text of a file without its last line end.
-fn read(path: &Path) -> Result<String, String> {
+fn read(path: &Path, open: open::Open) -> Result<String, String> {
     let mut bytes = Vec::new();
-    open::open(path)
+    open(path)
         .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes))
         .map_err(|error| open::words(&error))?;
     if bytes.len() as u64 > MAX_FILE {
@@ -274,7 +276,11 @@ mod tests {
         let environment = Environment::Fixed(variables.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
         let mut root = parse(&format!("key: {value}\n"), &Arc::from("test.yaml")).unwrap();
         let mut errors = Vec::new();
-        expand(&mut root, &environment, &mut Vec::new(), &mut errors);
+        let outside = Outside {
+            environment: &environment,
+            open: open::patiently,
+        };
+        expand(&mut root, outside, &mut Vec::new(), &mut errors);
         match errors.pop() {
             Some(error) => Err(error),
             None => Ok(root.entry("key").unwrap().1.clone()),

@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::{ConfigError, Sources};
-use super::expand::{Environment, expand};
+use super::expand::{Outside, expand};
 use super::merge::merge;
 use super::node::{Kind, Node, Position};
 use super::open;
@@ -24,7 +24,7 @@ const MAX_FILES: usize = 64;
 
 /// Stacks layers and keeps their texts.
 pub(super) struct Layers<'e> {
-    environment: &'e Environment,
+    outside: Outside<'e>,
     tree: Node,
     sources: Sources,
     errors: Vec<ConfigError>,
@@ -53,10 +53,10 @@ struct Opened {
 
 impl<'e> Layers<'e> {
     /// The built-in defaults alone.
-    pub(super) fn new(environment: &'e Environment) -> Self {
+    pub(super) fn new(outside: Outside<'e>) -> Self {
         let file: Arc<str> = Arc::from(BUILT_IN);
         let mut layers = Self {
-            environment,
+            outside,
             tree: Node::new(Kind::Map(Vec::new()), Position::whole(&file)),
             sources: Sources::new(),
             errors: Vec::new(),
@@ -83,7 +83,7 @@ impl<'e> Layers<'e> {
             Err(error) => return self.errors.push(error),
         };
         if let Some(mut include) = take(&mut node, "include") {
-            expand(&mut include, self.environment, &mut self.files, &mut self.errors);
+            expand(&mut include, self.outside, &mut self.files, &mut self.errors);
             self.include(&include, chain);
         }
         let placeholder = Node::new(Kind::Null, node.pos.clone());
@@ -95,7 +95,7 @@ impl<'e> Layers<'e> {
     /// replace one whose variable is not set.
     pub(super) fn finish(mut self) -> Stack {
         let mut unexpanded = Vec::new();
-        expand(&mut self.tree, self.environment, &mut self.files, &mut unexpanded);
+        expand(&mut self.tree, self.outside, &mut self.files, &mut unexpanded);
         Stack {
             files: self.files,
             tree: self.tree,
@@ -143,7 +143,7 @@ impl<'e> Layers<'e> {
             return Err("a configuration has at most 64 files".to_owned());
         }
         let mut bytes = Vec::new();
-        let file = open::open(path).map_err(unreadable)?;
+        let file = (self.outside.open)(path).map_err(unreadable)?;
         // One byte more than may be, so that the parser sees it is too long.
         file.take(MAX_BYTES as u64 + 1)
             .read_to_end(&mut bytes)

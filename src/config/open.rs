@@ -7,9 +7,17 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-/// Opens a file. A pipe is refused as [`ErrorKind::Unsupported`]: to open one is to wait for somebody who writes, for as long as that
-/// takes, and it cannot be read twice.
-pub(super) fn open(path: &Path) -> io::Result<File> {
+/// How a file is opened.
+pub(super) type Open = fn(&Path) -> io::Result<File>;
+
+/// Opens a file at the start, when nobody is held up: who names a pipe waits for somebody who writes.
+pub(super) fn patiently(path: &Path) -> io::Result<File> {
+    File::open(path)
+}
+
+/// Opens a file while the sidecar runs. A pipe is refused as [`ErrorKind::Unsupported`]: to open one is to wait for somebody who
+/// writes, for as long as that takes, and it cannot be read twice.
+pub(super) fn at_once(path: &Path) -> io::Result<File> {
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     if file.metadata()?.file_type().is_fifo() {

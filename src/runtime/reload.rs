@@ -84,7 +84,7 @@ impl Shared {
 
     fn loader<R>(&self, read: impl FnOnce(Loader<'_>) -> R) -> R {
         let names: Vec<&str> = self.ground.registry.entries().iter().map(|entry| entry.name).collect();
-        read(Loader::new(&names))
+        read(Loader::new(&names).at_once())
     }
 
     /// Lays a change of a filter over the files, for so long or until it is taken back. Gives what changed.
