@@ -529,7 +529,7 @@ fn no_request_is_lost_while_listeners_come_move_and_go() {
             });
         }
         let mut open = 0;
-        for round in 0..50 {
+        for round in 0..25 {
             let before = answered.load(Ordering::Relaxed);
             reload(&sidecar, &other);
             reload(&sidecar, &yaml);
