@@ -13,6 +13,7 @@
 
 mod check;
 mod de;
+mod difference;
 mod effective;
 mod error;
 mod expand;
@@ -34,7 +35,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use self::de::{deserialize, deserialize_erased};
-pub use self::effective::{Difference, Leaf, differences, settings, values};
+pub use self::difference::{Difference, differences};
+pub use self::effective::{Leaf, settings, values};
 pub use self::error::{ConfigError, ConfigErrors, ConfigWarnings, Sources, suggest};
 pub use self::expand::Environment;
 pub use self::explain::explain;
