@@ -214,11 +214,12 @@ impl Shared {
         } else {
             let overlaid = self.loader(|loader| loader.overlay(&read, overrides))?;
             // What lies over it ends some time; then it must hold by itself.
-            snapshot::build(&read, &self.ground)?;
+            self.try_out(&read)?;
             overlaid
         };
-        let (snapshot, warnings) = snapshot::build(&loaded, &self.ground)?;
+        self.try_out(&loaded)?;
         let listeners = self.listeners.prepare(&loaded)?;
+        let (snapshot, warnings) = snapshot::build(&loaded, &self.ground)?;
         super::log_warnings(&warnings);
         restart::warn_of_what_needs_a_restart(&self.started, &loaded.config);
         let known = self.ground.upstreams.all();
@@ -239,6 +240,12 @@ impl Shared {
             needs_restart,
             warnings: warnings.warnings().iter().map(ToString::to_string).collect(),
         })
+    }
+
+    /// Builds a configuration where it leaves nothing behind: one that is refused changes nothing, nor what filters remember.
+    fn try_out(&self, loaded: &Loaded) -> Result<(), ConfigErrors> {
+        let ground = super::dry_ground(&loaded.config, self.ground.registry.clone());
+        snapshot::build(loaded, &ground).map(drop)
     }
 
     /// What a swap leaves as it is, in words.

@@ -53,3 +53,27 @@ fn what_may_be_a_mistake_is_told_at_the_start_and_at_each_reload() {
     serves(inbound, &app);
     sidecar.stop();
 }
+
+#[test]
+fn what_is_refused_leaves_nothing_behind() {
+    let app = App::listen();
+    let warm = |path: &str, more: &str| {
+        let cache = format!(
+            "cache: {{ enabled: true, warm: {{ urls: ['http://{}{path}'] }} }}",
+            app.address()
+        );
+        Sidecar::setup(&app).filters(&format!("{cache}{more}")).yaml()
+    };
+    let mut sidecar = Process::run(&Sidecar::setup(&app).filters("cache: { enabled: true }").yaml());
+    sidecar.inbound();
+    // One filter's settings are right, and those of another after it are wrong.
+    sidecar.configure(&warm("/refused", ", compression: { levels: { gzip: 99 } }"));
+    assert_eq!(sidecar.reload().status, 422);
+    sidecar.configure(&warm("/taken", ""));
+    assert_eq!(sidecar.reload().status, 200);
+    let mut origin = app.accept();
+    let head = origin.read_head();
+    assert!(head.starts_with("GET /taken "), "{head}");
+    origin.send(OK);
+    sidecar.stop();
+}
