@@ -56,7 +56,7 @@ impl Shared {
                 let changes = reloads.overrides.changes();
                 let alone = (!changes.is_empty()).then(|| read.clone());
                 let taken = self.take_up(&mut reloads, read, changes, trigger, Author::default(), began);
-                let holds = |alone: &Loaded| snapshot::build(alone, &self.ground).is_ok();
+                let holds = |alone: &Loaded| self.try_out(alone).is_ok();
                 reloads.blocked = taken.is_err() && alone.as_ref().is_some_and(holds);
                 taken
             }
@@ -126,8 +126,8 @@ impl Shared {
     pub(super) fn end_overrides(&self) -> Option<Instant> {
         let mut reloads = self.reloads.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        let left = reloads.overrides.at(now);
-        if left.all().len() < reloads.overrides.all().len() {
+        if reloads.overrides.next_end().is_some_and(|end| end <= now) {
+            let left = reloads.overrides.at(now);
             let ended: Vec<String> = reloads.overrides.ended(now).map(str::to_owned).collect();
             let of_others = left.without(|active| ended.contains(&active.change.filter));
             // It ends in any case. What makes no sense without it ends too: the files do make sense.
