@@ -310,6 +310,32 @@ step("the log level is changed and a sidecar is drained, after a question", asyn
   await has(page, "#standing", "Ready");
 }, "/log", "/drain");
 
+step("a token that comes while it is open is asked for, and kept in the tab alone", async () => {
+  // Every path is refused until it has the token.
+  const page = await open({}, ["/"]);
+  const without = fs.readFileSync(stand.file, "utf8");
+  const token = "opener-of-this-page";
+  await page.view("overview");
+  fs.writeFileSync(stand.file, without.replace("admin:\n", `admin:\n  token: ${token}\n`));
+  const use = async (given) => {
+    await has(page, "dialog", "wants a token");
+    await page.getByRole("dialog").getByLabel("Token").fill(given);
+    await page.getByRole("button", { name: "Use it" }).click();
+  };
+  await use("guess");
+  await has(page, "dialog", "is not right");
+  await sound(page, "the question for a token");
+  await use(token);
+  await has(page, "#standing", "Ready");
+  await has(page, "main", "Routes");
+  await page.view("configuration");
+  await has(page, "main", "admin.token");
+  const seen = await page.evaluate(() => ({ shown: document.body.innerText, kept: JSON.stringify(localStorage), tab: JSON.stringify(sessionStorage), cookie: document.cookie, where: location.href }));
+  assert(seen.tab.includes(token) && ![seen.shown, seen.kept, seen.cookie, seen.where].join().includes(token), JSON.stringify(seen.kept));
+  fs.writeFileSync(stand.file, without);
+  await until("nobody needs it", async () => (await ask(`${stand.admin}/stats`)).status === 200);
+}, "/config/history");
+
 const main = async () => {
   stand = await stage(BINARY);
   browser = await chromium.launch({ executablePath: browserAt(), args: ["--no-sandbox"] });
