@@ -1,8 +1,8 @@
 //! A running sidecar: its threads, from start to stop.
 //!
 //! Each worker is a thread with a current-thread runtime, its own listening sockets and its own upstream connections. One
-//! more thread, *control*, runs the admin API, signals and reloads. The exporter and the access-log writer have a thread
-//! each, which sleep when there is nothing to do.
+//! more thread, *control*, runs the admin API, and *config* sees files change. The exporter and the access-log writer have a
+//! thread each, which sleep when there is nothing to do.
 
 mod connections;
 mod control;
@@ -14,14 +14,15 @@ mod overrides;
 mod pools;
 mod reload;
 mod restart;
+mod signals;
 mod sockets;
 mod start;
 mod successor;
 mod watcher;
 mod workers;
 
-pub use self::control::Signals;
 pub use self::handover::Predecessor;
+pub use self::signals::Signals;
 pub(crate) use self::start::dry_ground;
 pub use self::start::{Options, StartError, start, start_after};
 pub use self::successor::Program;
@@ -35,11 +36,11 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use self::control::End;
 use self::history::Trigger;
 use self::listeners::Listeners;
 use self::pools::Pools;
 use self::reload::Reloads;
+use self::signals::End;
 use self::watcher::Watched;
 use crate::config::{Config, ConfigErrors, ConfigWarnings, Loaded};
 use crate::engine::Dispatch;

@@ -1,19 +1,16 @@
-//! The control thread: the admin API, and signals.
+//! The control thread: the admin API, and what is to be done later.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, FusedFuture, OptionFuture};
+use futures_util::future::BoxFuture;
 use pillion_filters::Direction;
 use pillion_filters::cache::Cache;
 use pillion_filters::circuit_breaker::Breakers;
 use pillion_filters::units::HumanDuration;
 use serde_json::{Value, json};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::runtime::Runtime;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -21,7 +18,6 @@ use super::history::{self, Author, Change, Trigger};
 use super::listeners::{AdminOpening, Order};
 use super::overrides::MOST;
 use super::reload::Refused;
-use super::successor::{Program, SuccessionError};
 use super::{Shared, filters};
 use crate::admin::{self, AdminSource, ChangeError, FilterChange, FilterRestore, Readiness, Standing};
 use crate::config::{self, AdminPeer, Difference, Override, TraceUrl};
@@ -329,84 +325,4 @@ async fn reachable(address: &Address) -> Result<(), String> {
         Ok(connected) => connected.map_err(|error| error.to_string()),
         Err(_) => Err("no connection within a second".to_owned()),
     }
-}
-
-/// The signals a process obeys. From the moment this is there, none is lost: one that comes while the sidecar starts
-/// stops it in good order too.
-pub struct Signals {
-    runtime: Runtime,
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-    upgrade: Signal,
-}
-
-impl Signals {
-    /// Takes SIGTERM, SIGINT, SIGHUP and SIGUSR2 from their defaults, for the whole process.
-    pub fn listen() -> std::io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let entered = runtime.enter();
-        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let (hangup, upgrade) = (signal(SignalKind::hangup())?, signal(SignalKind::user_defined2())?);
-        drop(entered);
-        Ok(Self {
-            runtime,
-            terminate,
-            interrupt,
-            hangup,
-            upgrade,
-        })
-    }
-
-    /// Blocks until this process is to end. A signal to stop is obeyed while a successor starts, too, which then ends with
-    /// this process.
-    pub(super) fn wait_for_end(self, shared: &Shared, program: Option<&Program>) -> End {
-        let Self {
-            runtime,
-            mut terminate,
-            mut interrupt,
-            mut hangup,
-            mut upgrade,
-        } = self;
-        runtime.block_on(async {
-            let mut successor = OptionFuture::default();
-            loop {
-                tokio::select! {
-                    _ = terminate.recv() => return End::Signal("SIGTERM"),
-                    _ = interrupt.recv() => return End::Signal("SIGINT"),
-                    // The result is in the log, the metric and the admin API.
-                    _ = hangup.recv() => drop(shared.reload(Trigger::Signal)),
-                    _ = upgrade.recv() => match program {
-                        Some(program) if successor.is_terminated() => {
-                            for active in shared.overrides().all() {
-                                let filter = &active.change.filter;
-                                tracing::warn!(filter, "changed by the admin API, which the new process does not know of");
-                            }
-                            successor = Some(Box::pin(succeed(shared, program)).fuse()).into();
-                        }
-                        Some(_) => tracing::warn!("a new process is starting already"),
-                        None => tracing::warn!("only `pillion run` can be upgraded"),
-                    },
-                    Some(succeeded) = &mut successor => match succeeded {
-                        Ok(pid) => return End::Successor(pid),
-                        Err(error) => tracing::error!("not upgraded, this process goes on: {error}"),
-                    },
-                }
-            }
-        })
-    }
-}
-
-/// Starts another process with the sockets of this one, which are not changed meanwhile.
-async fn succeed(shared: &Shared, program: &Program) -> Result<u32, SuccessionError> {
-    let passing_on = shared.listeners.pass_on().map_err(SuccessionError::System)?;
-    program.succeed(&passing_on.sockets).await
-}
-
-/// Why a process ends.
-pub(super) enum End {
-    /// It was told to.
-    Signal(&'static str),
-    /// The process of that id serves in its place.
-    Successor(u32),
 }
