@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::frames::{RawH2, Verdict};
-use crate::support::{App, GET, H2Client, OK, PATIENCE, Peer, Process, Setup, Sidecar, ask, collect, wait};
+use crate::support::{App, GET, H2Client, OK, PATIENCE, Peer, Process, Setup, Sidecar, answering, ask, collect, wait};
 
 /// The configuration without the line that begins with that key.
 fn without(yaml: &str, key: &str) -> String {
@@ -466,27 +466,6 @@ fn await_reader(pipe: &std::path::Path) -> std::fs::File {
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-}
-
-/// An app that answers every request at once.
-fn answering() -> SocketAddr {
-    use std::io::{BufRead, BufReader, Write};
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            std::thread::spawn(move || {
-                let mut stream = stream.unwrap();
-                let lines = BufReader::new(stream.try_clone().unwrap()).lines();
-                for _ in lines.map_while(Result::ok).filter(String::is_empty) {
-                    if stream.write_all(OK.as_bytes()).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-    });
-    address
 }
 
 /// Tells clients to stop also when the test fails, which would else wait for them.

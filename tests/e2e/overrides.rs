@@ -4,26 +4,16 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, App, OK, Peer, Sidecar};
+use crate::support::{self, Answer, App, JSON, OK, Peer, Sidecar};
 
 /// What the admin API says to a request, and its status.
 fn ask(sidecar: &Sidecar, method: &str, path: &str, body: &Value) -> Answer {
-    let mut admin = Peer::connect(sidecar.admin());
     let body = if body.is_null() {
         String::new()
     } else {
         body.to_string()
     };
-    admin.send(format!(
-        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
-         Connection: close\r\n\r\n{body}",
-        body.len()
-    ));
-    admin.read_answer()
-}
-
-fn json_of(answer: &Answer) -> Value {
-    serde_json::from_str(&answer.text()).unwrap_or_else(|_| panic!("{}", answer.text()))
+    support::ask(sidecar.admin(), &format!("{method} {path}"), JSON, &body)
 }
 
 fn sidecar(app: &App) -> Sidecar {
@@ -60,14 +50,14 @@ fn a_filter_is_turned_off_everywhere_and_back_on_without_a_connection_lost() {
         &json!({ "enabled": false, "by": "ann", "reason": "try" }),
     );
     assert_eq!(off.status, 200, "{}", off.text());
-    let off = json_of(&off);
+    let off = off.json();
     assert_eq!(
         (&off["enabled"], &off["overridden"]),
         (&json!(false), &json!(true)),
         "{off:#}"
     );
     assert_eq!(both(), ((false, false), (false, false)));
-    let entry = json_of(&ask(&sidecar, "GET", "/config/history", &Value::Null))["entries"][0].take();
+    let entry = ask(&sidecar, "GET", "/config/history", &Value::Null).json()["entries"][0].take();
     let told = [&entry["trigger"], &entry["by"], &entry["reason"]];
     assert_eq!(told, ["override", "ann", "try"], "{entry:#}");
     let back = ask(&sidecar, "DELETE", "/filters/headers?by=ann", &Value::Null);
@@ -87,7 +77,7 @@ fn a_cache_that_was_off_begins_anew() {
     origin.read_head();
     origin.send(OK);
     assert_eq!(client.read_answer().status, 200);
-    let entries = || json_of(&ask(&sidecar, "GET", "/cache", &Value::Null))["caches"][0]["entries"].take();
+    let entries = || ask(&sidecar, "GET", "/cache", &Value::Null).json()["caches"][0]["entries"].take();
     assert_eq!(entries(), 1);
     for on in [false, true] {
         let turned = ask(&sidecar, "PATCH", "/filters/cache", &json!({ "enabled": on }));
@@ -109,7 +99,7 @@ fn it_is_back_when_its_time_is_over() {
         "/filters/headers",
         &json!({ "enabled": false, "ttl": "1s" }),
     );
-    assert!(json_of(&off)["overrides"][0]["until"].is_string(), "{}", off.text());
+    assert!(off.json()["overrides"][0]["until"].is_string(), "{}", off.text());
     while !added(&mut client, &mut origin, &app, "/").0 {
         assert!(began.elapsed() < Duration::from_secs(10), "it stays off");
     }
@@ -118,9 +108,9 @@ fn it_is_back_when_its_time_is_over() {
         "it was off for {:?}",
         began.elapsed()
     );
-    let filter = json_of(&ask(&sidecar, "GET", "/filters/headers", &Value::Null));
+    let filter = ask(&sidecar, "GET", "/filters/headers", &Value::Null).json();
     assert_eq!(filter["overrides"], json!([]), "{filter:#}");
-    let entry = json_of(&ask(&sidecar, "GET", "/config/history", &Value::Null))["entries"][0].take();
+    let entry = ask(&sidecar, "GET", "/config/history", &Value::Null).json()["entries"][0].take();
     assert_eq!(entry["trigger"], "override_ended", "{entry:#}");
 }
 
@@ -135,7 +125,7 @@ fn settings_are_tuned_for_one_route_and_say_where_they_come_from() {
     assert_eq!(tuned.status, 200, "{}", tuned.text());
     assert_eq!(added(&mut client, &mut origin, &app, "/own"), (true, false));
     assert_eq!(added(&mut client, &mut origin, &app, "/"), (true, false));
-    let tuned = json_of(&tuned);
+    let tuned = tuned.json();
     let settings = &tuned["places"][1]["settings"];
     let mine = json!({ "key": "response.remove", "value": "[x-own]", "origin": "(admin API)" });
     assert!(settings.as_array().unwrap().contains(&mine), "{tuned:#}");
@@ -147,7 +137,7 @@ fn settings_are_tuned_for_one_route_and_say_where_they_come_from() {
         &json!({ "settings": { "response": { "set": { "x-own": "no" } } } }),
     );
     assert_eq!(
-        json_of(&all)["shadowed"],
+        all.json()["shadowed"],
         json!(["routes[0].filters.headers.response.set.x-own"])
     );
 }
@@ -156,7 +146,7 @@ fn settings_are_tuned_for_one_route_and_say_where_they_come_from() {
 fn what_makes_no_sense_is_refused_in_words_and_changes_nothing() {
     let app = App::listen();
     let sidecar = sidecar(&app);
-    let before = json_of(&ask(&sidecar, "GET", "/filters", &Value::Null));
+    let before = ask(&sidecar, "GET", "/filters", &Value::Null).json();
     for (path, body, status, why) in [
         (
             "/filters/heders",
@@ -224,7 +214,7 @@ fn what_makes_no_sense_is_refused_in_words_and_changes_nothing() {
         assert_eq!(answer.status, status, "{body}: {}", answer.text());
         assert!(answer.text().contains(why), "{body}: {}", answer.text());
     }
-    let after = json_of(&ask(&sidecar, "GET", "/filters", &Value::Null));
+    let after = ask(&sidecar, "GET", "/filters", &Value::Null).json();
     assert_eq!(after, before);
 }
 
@@ -265,6 +255,6 @@ fn what_holds_is_bounded_and_outlives_a_reload() {
     let again = json!({ "settings": { "response": { "set": { "x-63": "2" } } } });
     assert_eq!(ask(&sidecar, "PATCH", "/filters/headers", &again).status, 200);
     assert_eq!(ask(&sidecar, "POST", "/reload", &Value::Null).status, 200);
-    let filter = json_of(&ask(&sidecar, "GET", "/filters/headers", &Value::Null));
+    let filter = ask(&sidecar, "GET", "/filters/headers", &Value::Null).json();
     assert_eq!(filter["overrides"].as_array().unwrap().len(), 64);
 }

@@ -11,8 +11,8 @@ mod succession;
 use std::time::{Duration, Instant};
 
 pub(crate) use http2::{H2App, H2Client, collect, read_body, send_body, wait};
-pub(crate) use peer::{Answer, App, Peer, fields, nobody};
-pub(crate) use sidecar::{Process, Setup, Sidecar, ask};
+pub(crate) use peer::{Answer, App, Peer, answering, fields, nobody};
+pub(crate) use sidecar::{JSON, Process, Setup, Sidecar, ask};
 
 /// How long anything may take that should happen at once. Long, since nothing that goes well waits for it and a machine may
 /// have other things to do.

@@ -1,12 +1,11 @@
 //! A new process in the place of a running one, and no client that notices.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::support::{Answer, App, GET, OK, PATIENCE, Peer, Process, Sidecar};
+use crate::support::{Answer, App, GET, OK, PATIENCE, Peer, Process, Sidecar, answering, ask};
 
 /// A sidecar that waits longer for what is in flight than a test does.
 fn patient(app: &App) -> String {
@@ -21,35 +20,6 @@ fn serves(listener: SocketAddr, app: &App) {
     origin.read_head();
     origin.send(OK);
     assert_eq!(client.read_answer().text(), "ok");
-}
-
-/// What the admin API answers.
-fn ask(admin: SocketAddr, path: &str) -> Answer {
-    let mut client = Peer::connect(admin);
-    client.send(format!(
-        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-    ));
-    client.read_answer()
-}
-
-/// An app that answers every request at once.
-fn answering() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            std::thread::spawn(move || {
-                let mut stream = stream.unwrap();
-                let lines = BufReader::new(stream.try_clone().unwrap()).lines();
-                for _ in lines.map_while(Result::ok).filter(String::is_empty) {
-                    if stream.write_all(OK.as_bytes()).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-    });
-    address
 }
 
 /// Clients that ask without a pause until they are told to stop. One that is not answered fails the test.
@@ -199,7 +169,7 @@ fn the_admin_api_speaks_for_the_new_process() {
             0
         };
     }
-    assert_eq!(ask(admin, "/readyz").status, 200);
+    assert_eq!(ask(admin, "GET /readyz", "", "").status, 200);
     origin.send(OK);
     assert_eq!(client.read_answer().text(), "ok");
     sidecar.await_end(old);

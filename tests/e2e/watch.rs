@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{App, OK, Peer, Process, Sidecar};
+use crate::support::{App, JSON, OK, Peer, Process, Sidecar, ask};
 
 /// A change holds within that time, as `benches/reload/run` measures.
 const SOON: Duration = Duration::from_millis(200);
@@ -71,11 +71,7 @@ fn await_version(client: &mut Peer, app: &App, origin: &mut Option<Peer>, wanted
 }
 
 fn get(sidecar: &Process, path: &str) -> Value {
-    let mut admin = Peer::connect(sidecar.admin());
-    admin.send(format!(
-        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-    ));
-    serde_json::from_str(&admin.read_answer().text()).unwrap()
+    ask(sidecar.admin(), &format!("GET {path}"), "", "").json()
 }
 
 /// Lays settings over those of `retry`, or takes that back.
@@ -84,13 +80,7 @@ fn tune(sidecar: &Process, method: &str, settings: &Value, ttl: Option<&str>) ->
         "DELETE" => String::new(),
         _ => json!({ "settings": settings, "ttl": ttl }).to_string(),
     };
-    let mut admin = Peer::connect(sidecar.admin());
-    admin.send(format!(
-        "{method} /filters/retry HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
-         Connection: close\r\n\r\n{body}",
-        body.len()
-    ));
-    let answer = admin.read_answer();
+    let answer = ask(sidecar.admin(), &format!("{method} /filters/retry"), JSON, &body);
     (answer.status, answer.text())
 }
 

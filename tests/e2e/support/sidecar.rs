@@ -202,6 +202,9 @@ impl Sidecar {
     }
 }
 
+/// The header line of a body that the admin API takes.
+pub(crate) const JSON: &str = "Content-Type: application/json\r\n";
+
 /// What an admin API answers to a request with these header lines.
 pub(crate) fn ask(admin: SocketAddr, request: &str, fields: &str, body: &str) -> Answer {
     let mut client = Peer::connect(admin);
