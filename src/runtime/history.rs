@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::config::Difference;
 
@@ -19,8 +19,7 @@ const VALUE: usize = 200;
 const ERROR: usize = 4096;
 
 /// What made somebody look at the configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trigger {
     /// The process started.
     Start,
@@ -38,6 +37,28 @@ pub(crate) enum Trigger {
     OverrideRemoved,
     /// Something else that an operator did by the admin API, which left the configuration as it was.
     Action,
+}
+
+impl Trigger {
+    /// The word for it, in the log as in the admin API.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::File => "file",
+            Self::Signal => "signal",
+            Self::Api => "api",
+            Self::Override => "override",
+            Self::OverrideEnded => "override_ended",
+            Self::OverrideRemoved => "override_removed",
+            Self::Action => "action",
+        }
+    }
+}
+
+impl Serialize for Trigger {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
 }
 
 /// What came of it.

@@ -76,7 +76,7 @@ impl Shared {
     fn read(&self, trigger: Trigger) -> Result<Loaded, ConfigErrors> {
         if self.files.is_empty() {
             // A program gave the configuration itself, as the demo does; there is nothing to read again.
-            tracing::debug!(?trigger, "the configuration is of no file");
+            tracing::debug!(trigger = trigger.as_str(), "the configuration is of no file");
             return self.loader(|loader| loader.overlay(&self.loaded.load(), Vec::new()));
         }
         self.loader(|loader| loader.files(&self.files))
@@ -275,7 +275,10 @@ impl Shared {
     }
 
     fn refused(&self, reloads: &mut Reloads, entry: Entry, errors: &ConfigErrors) {
-        tracing::error!(trigger = ?entry.trigger, "configuration not reloaded, the old one stays: {errors}");
+        tracing::error!(
+            trigger = entry.trigger.as_str(),
+            "configuration not reloaded, the old one stays: {errors}"
+        );
         let generation = self.generation.load(Ordering::Relaxed);
         let files = if entry.files.is_empty() {
             errors.files().iter().map(|file| file.display().to_string()).collect()
@@ -363,5 +366,6 @@ fn tell(changes: &[Difference], trigger: Trigger, generation: u64, author: &Auth
         tracing::info!(generation, "changed {change}");
     }
     let (changes, by, reason) = (changes.len(), author.by.as_deref(), author.reason.as_deref());
-    tracing::info!(?trigger, generation, changes, by, reason, "configuration reloaded");
+    let trigger = trigger.as_str();
+    tracing::info!(trigger, generation, changes, by, reason, "configuration reloaded");
 }
